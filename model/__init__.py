@@ -1,0 +1,1 @@
+"""Mathematics on tensors: no I/O, no Ray, no media libraries."""
