@@ -1,0 +1,58 @@
+# make demo and make test set everything up by themselves; they need Python 3.11 or 3.12.
+# PYTHON=/path/to/python names the interpreter, ARGS="..." goes to pytest.
+
+PY := .venv/bin/python
+RUN := .venv/.installed-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
+DEV := .venv/.installed-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)-dev
+ARGS ?=
+OUT := demo-output
+
+export RAY_USAGE_STATS_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean
+
+help:
+	@echo "make setup   virtual environment in .venv with the pinned packages (about 7 GB)"
+	@echo "make demo    make a corpus of talking faces, extract its features, show them (offline)"
+	@echo "make test    all tests; ARGS=\"tests/model -x\" selects"
+	@echo "make check   ruff, ruff format, mypy"
+	@echo "make bench   benchmarks that are run by hand"
+	@echo "make clean   remove caches and $(OUT)/; .venv stays"
+
+$(RUN):
+	@sh .ci/setup $@ requirements.txt
+
+$(DEV): | $(RUN)
+	@sh .ci/setup $@ requirements-dev.txt
+
+setup: $(RUN)
+	@echo "ready: . .venv/bin/activate"
+
+demo: $(RUN)
+	@echo "== 1/3  making the demo corpus in $(OUT)/corpus"
+	@$(PY) jobs/demo_corpus.py --out $(OUT)/corpus
+	@echo "== 2/3  extracting features into $(OUT)/features"
+	@$(PY) jobs/extract.py --corpus $(OUT)/corpus/manifest.csv --out $(OUT)/features --weights seeded
+	@echo "== 3/3  what is in $(OUT)/features"
+	@$(PY) jobs/extract.py --inspect $(OUT)/features
+	@echo
+	@echo "Done, without network. Videos: $(OUT)/corpus. Features: $(OUT)/features/features/*.parquet."
+	@echo "The weights were seeded (random): the numbers show the machinery, not quality."
+	@echo "Run it again and finished videos are skipped; start afresh with: make clean demo"
+
+test: $(DEV)
+	@$(PY) -m pytest --durations=15 $(ARGS)
+
+check: $(DEV)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(RUN)
+	@echo "Run by hand on a quiet machine; --help says more:"
+	@for file in benchmarks/*.py; do [ -e "$$file" ] && echo "  $(PY) $$file"; done; true
+
+clean:
+	rm -rf $(OUT) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	find . -path ./.venv -prune -o -type d -name __pycache__ -exec rm -rf {} +

@@ -1,0 +1,122 @@
+"""Per-frame measures of a clip that the low-level stream and the descriptors share.
+
+Whichever of the two runs first computes them and leaves them in the row's transient column
+``measures``; the other finds them there. Either works alone.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.action_units import lip_opening, lip_width
+from actors.frame_stats import laplacian_variance
+from actors.sound_frames import HOP_SECONDS, SoundFrames, analyse_sound
+from actors.types import CLIP_FRAMES, F32, FPS, U8, Bool, Row
+
+MEASURES_NEED: Final = (
+    "waveform",
+    "has_sound",
+    "audio_mask",
+    "landmarks",
+    "face_mask",
+    "frame_mask",
+    "visual_crops",
+    "visual_index",
+    "image_size",
+    "frame_times",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipMeasures:
+    """Per-frame measures, T = 150; NaN where there is no face (or no crop)."""
+
+    frames: int  # real frames of the clip
+    period_s: float  # between frames: 1/25 under `windows`
+    sound: SoundFrames | None  # None without sound
+    lip_opening: F32  # [T] in units of the distance between the outer eye corners
+    lip_width: F32  # [T] the same
+    face_sharpness: F32  # [T] variance of the Laplacian of the aligned crop
+
+
+def frame_period(times: NDArray[np.float64]) -> float:
+    """Return the seconds between the frames of a clip.
+
+    Under `windows` frames stand on the 25 fps grid and a timestamp lies within half a source frame of
+    its position; then it is exactly 1/25 s. Under `whole` frames are as far apart as that policy took them.
+
+    Args:
+        times: [n] timestamps of the clip's frames, seconds.
+    """
+    if times.size < 2:
+        return 1 / FPS
+    span = float(times[-1] - times[0])
+    tolerance = max(1 / FPS, float(np.diff(times).max()))
+    on_grid = abs(span - (times.size - 1) / FPS) <= tolerance
+    return 1 / FPS if on_grid or span <= 0 else span / (times.size - 1)
+
+
+def frame_bounds(hops: int, frames: int, period_s: float) -> NDArray[np.intp]:
+    """First and last (exclusive) hop of each frame, [frames, 2]; frame i covers [i, i + 1) periods.
+
+    A frame past the sound's end gets the last hop.
+    """
+    edges = np.rint(np.arange(frames + 1) * period_s / HOP_SECONDS).astype(np.intp)
+    start = np.minimum(edges[:-1], hops - 1)
+    end = np.clip(edges[1:], start + 1, hops)
+    return np.stack([start, end], axis=1)
+
+
+def frame_means(values: NDArray[np.floating], bounds: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Mean of the hops of each frame: ``values`` [N, …] -> [frames, …]."""
+    total = np.concatenate([np.zeros_like(values[:1], np.float64), np.cumsum(values, 0, np.float64)])
+    count = (bounds[:, 1] - bounds[:, 0]).reshape(-1, *([1] * (values.ndim - 1)))
+    result: NDArray[np.float64] = (total[bounds[:, 1]] - total[bounds[:, 0]]) / count
+    return result
+
+
+def crop_sharpness(crops: U8, index: NDArray[np.int32]) -> F32:
+    """Sharpness of each frame's aligned face.
+
+    Args:
+        crops: [M, 224, 224, 3] distinct crops, RGB.
+        index: [T] frame -> crop, -1 without one.
+
+    Returns:
+        [T] variance of the Laplacian of the luma; NaN without a crop.
+    """
+    import cv2
+
+    each = [laplacian_variance(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)) for crop in crops]
+    return np.array([each[i] if i >= 0 else np.nan for i in index], np.float32)
+
+
+def _faces_only(values: F32, face: Bool) -> F32:
+    result: F32 = np.where(face, values, np.nan).astype(np.float32)
+    return result
+
+
+def measure(row: Row) -> ClipMeasures:
+    """Compute the shared measures of one clip from the columns MEASURES_NEED."""
+    times = row["frame_times"]
+    frames = min(CLIP_FRAMES, max(times.size, int(np.flatnonzero(row["frame_mask"]).max(initial=-1)) + 1))
+    face = row["face_mask"] & row["frame_mask"]
+    with_sound = bool(row["has_sound"]) and row["waveform"].size > 0 and row["audio_mask"].any()
+    return ClipMeasures(
+        frames=frames,
+        period_s=frame_period(times),
+        sound=analyse_sound(row["waveform"]) if with_sound else None,
+        lip_opening=_faces_only(lip_opening(row["landmarks"], row["image_size"]), face),
+        lip_width=_faces_only(lip_width(row["landmarks"], row["image_size"]), face),
+        face_sharpness=crop_sharpness(row["visual_crops"], row["visual_index"]),
+    )
+
+
+def measures_of(row: Row) -> ClipMeasures:
+    """Return the row's measures, computed now unless they are there already."""
+    if row.get("measures") is None:
+        row["measures"] = measure(row)
+    measures: ClipMeasures = row["measures"]
+    return measures

@@ -1,0 +1,60 @@
+"""Connecting to Ray: a cluster that is there, or a local one of this run's own."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from pipelines.resources import Cluster
+
+ROOT = Path(__file__).resolve().parents[1]
+# What a cluster's workers do not need; the upload through the dashboard is capped at 100 MiB.
+EXCLUDES = [".git", ".venv", "demo-output", "docs", "tests", "benchmarks", "**/__pycache__"]
+LOCAL_OBJECT_STORE = 512 * 1024**2  # whole-layout workers pass no tensors; split ones a few bundles
+
+
+@contextmanager
+def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator[Cluster]:
+    """Connect to the cluster at ``address`` (or $RAY_ADDRESS), or start a local one; disconnect at the end.
+
+    Inside ``ray job submit`` the job's own environment is used as it is. A local cluster ends with this
+    process, even when the process is killed.
+    """
+    if ray.is_initialized():  # a caller's cluster: it stays as it is
+        yield totals()
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = address or os.environ.get("RAY_ADDRESS")
+    common = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address:
+        job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+        env = None if job else {"working_dir": str(ROOT), "excludes": EXCLUDES}
+        ray.init(address=address, runtime_env=env, **common)
+    else:
+        path = os.environ.get("PYTHONPATH", "")
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), path]))
+        ray.init(
+            num_cpus=local_cpus,
+            include_dashboard=False,
+            object_store_memory=LOCAL_OBJECT_STORE,
+            _temp_dir=_short_temp_dir(),
+            **common,
+        )
+    try:
+        yield totals()
+    finally:
+        ray.shutdown()
+
+
+def totals() -> Cluster:
+    """Add up what the live nodes offer."""
+    have = ray.cluster_resources()
+    return Cluster(have.get("CPU", 0.0), have.get("GPU", 0.0), int(have.get("memory", 0)))
+
+
+def _short_temp_dir() -> str | None:
+    # Ray puts Unix sockets below its folder, and their paths may have 107 bytes only.
+    return None if len(tempfile.gettempdir()) < 40 else "/tmp/ray"  # noqa: S108 - Ray's own default

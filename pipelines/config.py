@@ -1,0 +1,116 @@
+"""One configuration tree from defaults, a YAML file and ``--set`` overrides, validated once at the door."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from model.config import Config
+
+C = TypeVar("C", bound=Config)
+
+
+class ConfigError(ValueError):
+    """A setting is wrong: where it stands, what is wrong with it, what is allowed."""
+
+
+def load_config(kind: type[C], file: str | None, overrides: Iterable[str]) -> C:
+    """Compose and validate a configuration.
+
+    Args:
+        kind: The root section.
+        file: A YAML file with some of its keys, or None.
+        overrides: ``a.b=value`` settings; the value is read as YAML.
+
+    Raises:
+        ConfigError: With one line for each problem.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        tree = _read_yaml(file)
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(kind, problem) for problem in error.errors())) from None
+
+
+def _read_yaml(file: str) -> dict[str, Any]:
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not UTF-8 text") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: is not YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: expected sections with settings, got {type(tree).__name__}")
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override}: expected section.setting=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not YAML") from None
+    node = tree
+    for part in parts[:-1]:
+        below = node.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override}: {part} is a value, not a section")
+        node = below
+    node[parts[-1]] = value
+
+
+def _explain(kind: type[BaseModel], problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
+        return f"{where}: {problem['msg']}{given}"
+    known = _known_keys(kind, problem["loc"][:-1])
+    close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+    return f"{where}: there is no such setting; {hint}"
+
+
+def _known_keys(kind: type[BaseModel], path: Iterable[Any]) -> list[str]:
+    section: Any = kind
+    for part in path:
+        field = section.model_fields.get(part) if hasattr(section, "model_fields") else None
+        if field is None:
+            return []
+        section = field.annotation
+    return list(getattr(section, "model_fields", {}))
+
+
+def digest(value: Mapping[str, Any]) -> str:
+    """Return 16 hex digits that change whenever ``value`` does, independent of key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """List where two trees differ, as ``a.b: old -> new``."""
+    lines = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {a!r} -> {b!r}")
+    return lines

@@ -1,0 +1,115 @@
+"""Writes down what the pool reports: ledger, failure table, counts; and shows it."""
+
+import time
+
+import psutil
+
+from pipelines.corpus import SpooledCorpus
+from pipelines.failures import FailureTable
+from pipelines.ledger import Ledger
+from pipelines.leases import Failure
+from pipelines.progress import ProgressLine
+from pipelines.shards import CommittedShard, reconcile
+from pipelines.storage import Store, display_text
+from pipelines.worker import Outcome
+
+FAILURES_EVERY = 10.0  # seconds between writes of the failure table while it grows
+LEDGER_EVERY = 120.0  # the ledger is a cache: writing it often would only cost
+SHOWN_FAILURES = 20  # on the terminal; all of them are in the table
+
+
+class Keeper:
+    """The pool's `Events`: every fact goes to its place as it happens."""
+
+    def __init__(
+        self, store: Store, ledger: Ledger, failures: FailureTable, line: ProgressLine
+    ) -> None:
+        self.store, self.ledger, self.failures, self.line = store, ledger, failures, line
+        self.videos = self.clips = self.failed = self.shards = self.bytes = self.repaired = 0
+        self.uncovered_s = 0.0
+        self.reasons: dict[str, int] = {}
+        self.driver_peak = 0
+        self._process = psutil.Process()
+        self._failures_due = self._ledger_due = 0.0
+        self._next_look = 0.0
+        self._failures_new = self._ledger_new = False
+
+    # --- events of the pool
+
+    def on_extracted(self, outcome: Outcome) -> None:
+        """A video's rows are in a spool."""
+        self.uncovered_s += outcome.uncovered_s
+
+    def on_committed(self, shard: CommittedShard) -> None:
+        """A shard is published."""
+        self.ledger.record(shard)
+        self.videos += len(shard.videos)
+        self.clips += shard.clips
+        self.shards += 1
+        self.bytes += shard.bytes
+        self._ledger_new = True
+        for entry in shard.videos:
+            self.failures.drop(entry.video_id)
+
+    def on_failed(self, failure: Failure) -> None:
+        """A video was given up."""
+        self.failed += 1
+        self.reasons[failure.reason] = self.reasons.get(failure.reason, 0) + 1
+        self.failures.add(failure)
+        self._failures_new = True
+        self.line.failed = self.failed
+        if self.failed <= SHOWN_FAILURES:
+            name = display_text(failure.ref.video_id)
+            self.line.say(f"failed: {name}: {failure.reason}: {display_text(failure.message)}")
+        elif self.failed == SHOWN_FAILURES + 1:
+            self.line.say("more failures are not shown; all are in failures.parquet")
+
+    def find_unreported(self) -> list[CommittedShard]:
+        """List shards that exist but were not reported."""
+        return self.ledger.refresh(self.store)
+
+    def tick(self, workers: int, clips: int, done: int) -> None:
+        """Show progress; write down what is due."""
+        self.line.update(workers, clips, done)
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + 1.0
+        self.driver_peak = max(self.driver_peak, self._process.memory_info().rss)
+        if self._failures_new and now >= self._failures_due:
+            self._save_failures(now)
+        if self._ledger_new and now >= self._ledger_due:
+            self._save_ledger(now)
+
+    # --- the end
+
+    def save(self) -> None:
+        """Write what is not yet written."""
+        now = time.monotonic()
+        if self._failures_new:
+            self._save_failures(now)
+        if self._ledger_new:
+            self._save_ledger(now)
+
+    def settle(self, corpus: SpooledCorpus) -> None:
+        """Make sure that no video is there twice or in an old version, and write the books."""
+        for shard in self.ledger.refresh(self.store):
+            # Published by a worker that was cut off: its videos may be there twice now.
+            self._ledger_new = True
+            self.line.say(f"found an unreported shard: {shard.name}")
+        if self.ledger.has_surplus:
+            versions = {ref.video_id: ref.version for ref in corpus}
+            self.repaired = reconcile(self.store, versions).rewritten
+            self.ledger = Ledger.load(self.store)
+            self._ledger_new = True
+        self.save()
+
+    def _save_failures(self, now: float) -> None:
+        self.failures.flush(self.store)
+        self._failures_new = False
+        self._failures_due = now + FAILURES_EVERY
+
+    def _save_ledger(self, now: float) -> None:
+        self.ledger.save(self.store)
+        self._ledger_new = False
+        self._ledger_due = now + LEDGER_EVERY

@@ -1,0 +1,360 @@
+"""The Ray actors of extraction: thin shells around plain classes.
+
+`ExtractWorker` takes a lease of videos, has a `Processor` turn each into rows, and publishes
+rows as shards. It answers `status` from a second thread, so the driver can tell a slow video from a hung
+one and end the process.
+"""
+
+import os
+import resource
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import ray
+
+from actors.errors import VideoError
+from actors.row import arrow_schema, stored_columns, to_arrow
+from actors.row import check as check_row
+from actors.types import Row, Timings, VideoRef
+from pipelines.lock import LockGuard
+from pipelines.shards import CommittedShard, ShardWriter, VideoKey
+from pipelines.storage import Store, StorageError, strip_credentials
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP_CLIPS = 8  # about 14 MB of tensors: small enough to stream, large enough to compress
+
+
+class Progress:
+    """Where a worker is, written by its working thread and read by the status thread."""
+
+    def __init__(self) -> None:
+        self.lease = 0
+        self.video_id = ""
+        self.stage = "idle"
+        self.beats = 0
+        self.clips = 0
+        self.started = time.monotonic()
+        self.last = self.started
+
+    def video(self, lease: int, video_id: str) -> None:
+        """A new video begins."""
+        self.lease = lease
+        self.video_id = video_id
+        self.started = time.monotonic()
+        self.beat("open")
+
+    def beat(self, stage: str) -> None:
+        """Something moved."""
+        self.stage = stage
+        self.beats += 1
+        self.last = time.monotonic()
+
+    def idle(self) -> None:
+        """No video is being worked on."""
+        self.video_id = ""
+        self.beat("idle")
+
+
+class Processor(Protocol):
+    """What turns a video into rows; made in the worker by the factory of its settings."""
+
+    def load(self) -> "ProcessorInfo":
+        """Load weights and warm up. Raises an exception with a clear message when that fails."""
+        ...
+
+    def process(self, ref: VideoRef, store: Store, progress: Progress, timings: Timings) -> Iterator[Row]:
+        """Yield the rows of a video in order of clip_index; identity and provenance are added by the worker."""
+        ...
+
+    def close(self) -> None:
+        """End helper processes, if any."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorInfo:
+    """What a loaded processor says of itself."""
+
+    extractors: dict[str, str]  # name -> version
+    weights: dict[str, str]  # backbone -> digest
+    demonstration: bool
+    struct_fields: dict[str, dict[str, str]]
+    left_out: frozenset[str] = frozenset()  # optional columns that are not written
+    notes: dict[str, str] = field(default_factory=dict)  # precision chosen and why, and the like
+
+
+ProcessorFactory = Callable[[int], Processor]  # argument: compute threads
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What every shard of a run has in common."""
+
+    run_id: str
+    out_uri: str
+    fingerprint: str
+    code_version: str
+    shard_clips: int
+    flush_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one video of a lease."""
+
+    video_id: str
+    clips: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    uncovered_s: float = 0.0
+    stage: str = ""
+    reason: str = ""  # empty: it was extracted
+    message: str = ""
+    transient: bool = False
+    crashed: bool = False  # it brought down a helper process: worth another attempt
+
+
+@dataclass(slots=True)
+class LeaseResult:
+    """The answer to one lease."""
+
+    outcomes: list[Outcome]
+    shards: list[CommittedShard]
+    timings: Timings
+    seconds: float
+    peak_rss: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A glance at a worker."""
+
+    lease: int
+    video_id: str
+    stage: str
+    video_seconds: float
+    still_seconds: float  # since the last sign of progress
+    clips: int
+
+
+class HelperCrash(Exception):
+    """A helper process of the worker died or hung on a video."""
+
+    def __init__(self, stage: str, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.reason = reason
+        self.message = message
+
+
+class ExtractWorker:
+    """Turns leases of videos into shards. One process; may die at any time."""
+
+    def __init__(self, factory: ProcessorFactory, threads: int) -> None:
+        self._threads = threads
+        self._processor = factory(threads)
+        self._progress = Progress()
+        self._info: ProcessorInfo | None = None
+        self._run: RunContext | None = None
+        self._writer: ShardWriter | None = None
+        self._first_row = 0.0
+        self._stores: dict[str, Store] = {}
+
+    def load(self) -> tuple[ProcessorInfo, int]:
+        """Load the processor; returns what it says of itself and this process's id."""
+        self._info = self._processor.load()
+        return self._info, os.getpid()
+
+    def begin(self, run: RunContext) -> None:
+        """Name the run that following leases belong to."""
+        self._run = run
+
+    def extract(self, number: int, lease: list[VideoRef]) -> LeaseResult:
+        """Extract every video of the lease; a video that fails is an outcome, not an exception.
+
+        Raises:
+            StorageError: Rows cannot be published; the run cannot go on.
+        """
+        started = time.perf_counter()
+        timings = Timings()
+        outcomes: list[Outcome] = []
+        shards: list[CommittedShard] = []
+        for ref in lease:
+            self._progress.video(number, ref.video_id)
+            outcomes.append(self._one(ref, timings))
+            shards.extend(self._commit_if_due(timings))
+        self._progress.idle()
+        return LeaseResult(outcomes, shards, timings, time.perf_counter() - started, _peak_rss())
+
+    def flush(self) -> list[CommittedShard]:
+        """Publish what is spooled."""
+        self._progress.video(0, "")
+        shards = self._commit(Timings())
+        self._progress.idle()
+        return shards
+
+    @ray.method(concurrency_group="status")  # type: ignore[untyped-decorator]
+    def status(self) -> Status:
+        """Answer while a lease is running."""
+        now = time.monotonic()
+        p = self._progress
+        return Status(p.lease, p.video_id, p.stage, now - p.started, now - p.last, p.clips)
+
+    def close(self) -> None:
+        """End helper processes and drop the spool."""
+        if self._writer is not None:
+            self._writer.discard()
+        self._processor.close()
+
+    # --- one video
+
+    def _one(self, ref: VideoRef, timings: Timings) -> Outcome:
+        begun = time.perf_counter()
+        writer = self._open_writer()
+        writer.begin(VideoKey(ref.video_id, ref.source_version))
+        try:
+            clips, frames = self._rows(ref, writer, timings)
+        except VideoError as error:
+            writer.abort()
+            return _failed(ref, error.stage, error.reason, error.message, begun, transient=error.transient)
+        except HelperCrash as error:
+            writer.abort()
+            return _failed(ref, error.stage, error.reason, error.message, begun, crashed=True)
+        except StorageError as error:
+            # Reading the video failed for good in this run; writing raises from _commit instead.
+            writer.abort()
+            return _failed(ref, "open", "unreadable_source", str(error), begun, transient=True)
+        except Exception as error:  # noqa: BLE001 - the boundary where one video's defect becomes data
+            writer.abort()
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            message = (
+                f"{type(error).__name__}: {error} (at {os.path.basename(where.filename)}:{where.lineno}); "  # noqa: PTH119
+                "this is a defect of TalkMOS, please report it with the video"
+            )
+            return _failed(ref, self._progress.stage, "internal_error", message, begun)
+        seconds = time.perf_counter() - begun
+        if clips == 0:
+            writer.abort()
+            return _failed(ref, "process", "no_clips", "the video gave no clip", begun)
+        if writer.videos == 0:
+            self._first_row = time.monotonic()
+        writer.end()
+        return Outcome(ref.video_id, clips=clips, frames=frames, seconds=seconds)
+
+    def _rows(self, ref: VideoRef, writer: ShardWriter, timings: Timings) -> tuple[int, int]:
+        info, run = self._ready()
+        columns = stored_columns(info.left_out)
+        schema = self._schema()
+        store = self._store(ref.uri)
+        clips = frames = 0
+        group: list[Row] = []
+        for row in self._processor.process(ref, store, self._progress, timings):
+            self._complete(row, ref, info, run)
+            check_row(row, columns)
+            group.append({name: row[name] for name in columns})
+            clips += 1
+            frames += int(row["frame_mask"].sum())
+            self._progress.clips += 1
+            if len(group) == ROW_GROUP_CLIPS:
+                self._append(writer, group, schema, timings)
+                group = []
+        if group:
+            self._append(writer, group, schema, timings)
+        return clips, frames
+
+    def _append(self, writer: ShardWriter, rows: list[Row], schema: "pa.Schema", timings: Timings) -> None:
+        begun = time.perf_counter()
+        writer.append(to_arrow(rows, schema))
+        self._progress.beat("write")
+        timings.add("write", time.perf_counter() - begun)
+
+    def _complete(self, row: Row, ref: VideoRef, info: ProcessorInfo, run: RunContext) -> None:
+        row["video_id"] = ref.video_id
+        row["uri"] = strip_credentials(ref.uri)
+        row["source_version"] = ref.version
+        row["generator"] = ref.generator
+        row["speaker"] = ref.speaker
+        row["fingerprint"] = run.fingerprint
+        row["extractors"] = info.extractors
+        row["weights"] = info.weights
+        row["code_version"] = run.code_version
+        row["demonstration"] = info.demonstration
+
+    # --- shards
+
+    def _open_writer(self) -> ShardWriter:
+        if self._writer is None:
+            _, run = self._ready()
+            self._writer = ShardWriter(
+                Store.at(run.out_uri), self._schema(), run.fingerprint, LockGuard(run.out_uri, run.run_id)
+            )
+        return self._writer
+
+    def _commit_if_due(self, timings: Timings) -> list[CommittedShard]:
+        _, run = self._ready()
+        writer = self._writer
+        if writer is None or writer.videos == 0:
+            return []
+        waited = time.monotonic() - self._first_row
+        if writer.clips < run.shard_clips and waited < run.flush_seconds:
+            return []
+        return self._commit(timings)
+
+    def _commit(self, timings: Timings) -> list[CommittedShard]:
+        writer = self._writer
+        if writer is None or writer.videos == 0:
+            return []
+        begun = time.perf_counter()
+        self._progress.beat("write")
+        shard = writer.commit()
+        self._writer = None
+        timings.add("write", time.perf_counter() - begun)
+        return [shard]
+
+    def _schema(self) -> "pa.Schema":
+        info, _ = self._ready()
+        return arrow_schema(info.struct_fields, info.left_out)
+
+    def _ready(self) -> tuple[ProcessorInfo, RunContext]:
+        if self._info is None or self._run is None:
+            raise RuntimeError("load() and begin() come before extract()")
+        return self._info, self._run
+
+    def _store(self, uri: str) -> Store:
+        # One store for a bucket or folder: connecting to S3 for every video would cost more than reading it.
+        parent = uri.rsplit("/", 1)[0] if "/" in uri else "."
+        if parent not in self._stores:
+            if len(self._stores) > 64:
+                self._stores.clear()
+            self._stores[parent] = Store.at(parent)
+        return self._stores[parent]
+
+
+def _failed(
+    ref: VideoRef,
+    stage: str,
+    reason: str,
+    message: str,
+    begun: float,
+    *,
+    transient: bool = False,
+    crashed: bool = False,
+) -> Outcome:
+    return Outcome(
+        ref.video_id,
+        seconds=time.perf_counter() - begun,
+        stage=stage,
+        reason=reason,
+        message=message,
+        transient=transient,
+        crashed=crashed,
+    )
+
+
+def _peak_rss() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

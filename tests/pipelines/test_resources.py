@@ -1,0 +1,67 @@
+"""The resource plan: placement for GPUs is shown without one, by the arguments given to the engine."""
+
+import pytest
+
+from pipelines.resources import GIB, Cluster, ResourceError, ResourcesConfig, plan
+
+
+def test_a_laptop_gets_one_single_threaded_worker_for_each_core() -> None:
+    p = plan(Cluster(2, 0, 20 * GIB), ResourcesConfig())
+    assert (p.layout, p.workers, p.threads, p.device) == ("whole", 2, 1, "cpu")
+    assert p.actor_options["num_cpus"] == 1
+    assert p.actor_options["num_gpus"] == 0
+
+
+def test_memory_limits_workers_and_threads_fill_the_cores() -> None:
+    p = plan(Cluster(16, 0, 13 * GIB), ResourcesConfig())
+    assert p.workers == 4
+    assert p.threads == 3  # 15 CPUs after headroom
+    assert p.workers * p.actor_options["num_cpus"] <= 15  # type: ignore[operator]
+
+
+def test_cpu_workers_cannot_see_gpus() -> None:
+    p = plan(Cluster(16, 4, 100 * GIB), ResourcesConfig())
+    env = p.preparer_options["runtime_env"]["env_vars"]  # type: ignore[index]
+    assert env["CUDA_VISIBLE_DEVICES"] == ""
+    env = p.actor_options["runtime_env"]["env_vars"]  # type: ignore[index]
+    assert "CUDA_VISIBLE_DEVICES" not in env
+
+
+@pytest.mark.parametrize(("gpus", "share", "workers"), [(1, 1.0, 1), (8, 1.0, 8), (2, 0.5, 4), (1, 0.25, 4)])
+def test_each_encoder_is_pinned_to_its_share_of_a_gpu(gpus: int, share: float, workers: int) -> None:
+    p = plan(Cluster(96, gpus, 700 * GIB), ResourcesConfig(gpu_share=share))  # type: ignore[arg-type]
+    assert (p.layout, p.workers, p.device) == ("split", workers, "cuda")
+    assert p.actor_options["num_gpus"] == share
+    assert p.preparer_options["num_gpus"] == 0
+    assert p.preparers >= 1
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 4, 8, 9, 16, 64, 192])
+@pytest.mark.parametrize("gpus", [0, 1, 2, 8])
+@pytest.mark.parametrize("layout", ["auto", "whole", "split"])
+def test_reservations_never_exceed_the_cluster(cpus: int, gpus: int, layout: str) -> None:
+    p = plan(Cluster(cpus, gpus, 256 * GIB), ResourcesConfig(layout=layout))  # type: ignore[arg-type]
+    cpu = p.workers * p.actor_options["num_cpus"]  # type: ignore[operator]
+    cpu += p.workers * p.preparers * p.preparer_options.get("num_cpus", 0)  # type: ignore[operator]
+    assert cpu <= cpus + 1e-9
+    assert p.workers * p.actor_options["num_gpus"] <= gpus  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_more_workers_than_cpus_share_them(workers: int) -> None:
+    p = plan(Cluster(2, 0, 64 * GIB), ResourcesConfig(workers=workers))
+    assert p.workers == workers
+    assert workers * p.actor_options["num_cpus"] <= 2 + 1e-9  # type: ignore[operator]
+
+
+def test_actors_are_never_restarted_behind_the_pools_back() -> None:
+    p = plan(Cluster(2, 0, 20 * GIB), ResourcesConfig())
+    assert p.actor_options["max_restarts"] == 0
+    assert p.actor_options["max_task_retries"] == 0
+
+
+def test_asking_for_more_than_there_is_says_so() -> None:
+    with pytest.raises(ResourceError, match="hold 2"):
+        plan(Cluster(16, 2, 64 * GIB), ResourcesConfig(workers=3))
+    with pytest.raises(ResourceError, match="at least one"):
+        plan(Cluster(0, 0, 0), ResourcesConfig())
