@@ -39,6 +39,7 @@ class ClipMeasures:
     lip_opening: F32  # [T] in units of the distance between the outer eye corners
     lip_width: F32  # [T] the same
     face_sharpness: F32  # [T] variance of the Laplacian of the aligned crop
+    fresh: Bool  # [T] real frames that show another source frame than the one before
 
 
 def frame_period(times: NDArray[np.float64]) -> float:
@@ -98,19 +99,32 @@ def _faces_only(values: F32, face: Bool) -> F32:
     return result
 
 
+def fresh_frames(times: NDArray[np.float64]) -> Bool:
+    """Which frames show a new source frame, [150]; a slow source fills the grid with repeats.
+
+    Args:
+        times: [n] timestamps of the frames shown, n <= 150.
+    """
+    fresh = np.zeros(CLIP_FRAMES, np.bool_)
+    fresh[: times.size] = np.diff(times, prepend=-np.inf) > 1e-6
+    return fresh
+
+
 def measure(row: Row) -> ClipMeasures:
     """Compute the shared measures of one clip from the columns MEASURES_NEED."""
     times = row["frame_times"]
-    frames = min(CLIP_FRAMES, max(times.size, int(np.flatnonzero(row["frame_mask"]).max(initial=-1)) + 1))
+    if not 0 < times.size <= CLIP_FRAMES:
+        raise ValueError(f"frame_times: 1 to {CLIP_FRAMES} frames expected, got {times.size}")
     face = row["face_mask"] & row["frame_mask"]
     with_sound = bool(row["has_sound"]) and row["waveform"].size > 0 and row["audio_mask"].any()
     return ClipMeasures(
-        frames=frames,
+        frames=times.size,
         period_s=frame_period(times),
         sound=analyse_sound(row["waveform"]) if with_sound else None,
         lip_opening=_faces_only(lip_opening(row["landmarks"], row["image_size"]), face),
         lip_width=_faces_only(lip_width(row["landmarks"], row["image_size"]), face),
         face_sharpness=crop_sharpness(row["visual_crops"], row["visual_index"]),
+        fresh=fresh_frames(times),
     )
 
 

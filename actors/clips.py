@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.decode import WHOLE_SYNC_FRAMES, DecodeConfig
+from actors.decode import ROUNDING, WHOLE_SYNC_FRAMES, DecodeConfig
 from actors.errors import VideoError
 from actors.types import (
     CLIP_FRAMES,
@@ -18,8 +18,7 @@ from actors.types import (
     Frame,
 )
 
-# Containers that count in milliseconds round a frame's time and its duration by up to one each.
-ROUNDING_S = 0.002
+ROUNDING_S = float(ROUNDING)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,8 @@ from actors.types import FPS, U8, Frame, MediaInfo, Sound
 from model.config import Config
 
 WHOLE_SYNC_FRAMES = 60 * FPS  # `whole`: SyncNet reads at most the first 60 s
+# Containers that count in milliseconds round a picture's time and its duration by up to one each.
+ROUNDING = Fraction(2, 1000)
 BACKWARDS_S = 1.0  # a step back of time stamps beyond this is no rounding and no reordering
 
 
@@ -231,15 +233,17 @@ class VideoReader:
         """
         import av
 
-        base = stream.time_base
         context = stream.codec_context
+        clock = _Clock(
+            stream.time_base, nominal, in_file_order=self._container.format.name == "avi"
+        )
         lost: list[Fraction] = []  # times of pictures that could not be decoded
         last: _Picture | None = None
 
         def place(frames: list[Any]) -> Iterator[_Picture]:
             nonlocal last
             for frame in frames:
-                picture = _picture(frame, base, last, nominal)
+                picture = clock.picture(frame, last)
                 if last is not None and picture.time <= last.time:
                     if last.time - picture.time > BACKWARDS_S:
                         raise _backwards(last.time, picture.time)
@@ -250,7 +254,8 @@ class VideoReader:
                         last = _Picture(time, None, None)
                         yield last
                 while lost and lost[0] == picture.time:
-                    heapq.heappop(lost)
+                    heapq.heappop(lost)  # the decoder complained, yet delivered
+                    self.broken_frames -= 1
                 if picture.frame is None:
                     self.broken_frames += 1
                     if last is None:
@@ -264,13 +269,13 @@ class VideoReader:
             if sound is not None and packet.stream_index == sound.index:
                 self._hear(packet)
                 continue
+            time = clock.packet(packet)
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                stamp = packet.pts if packet.pts is not None else packet.dts
                 self.broken_frames += 1
-                if stamp is not None:
-                    heapq.heappush(lost, stamp * base)
+                if time is not None:
+                    heapq.heappush(lost, time)
                 continue
             yield from place(frames)
         try:
@@ -315,7 +320,7 @@ class VideoReader:
             if following is None:
                 length = current.length or Fraction(1, FPS)
                 duration = current.time + length - origin
-                stop = math.ceil(duration * FPS)
+                stop = max(1, math.ceil((duration - ROUNDING) * FPS))
             else:
                 duration = following.time - origin
                 # Half-way is nearest to both: the frame that is on screen then is taken.
@@ -353,17 +358,47 @@ class VideoReader:
             return None
 
 
-def _picture(frame: Any, base: Fraction, last: _Picture | None, nominal: Fraction) -> _Picture:
-    """Time a decoded frame; without a time stamp it follows the last one at the nominal rate."""
-    stamp = frame.pts if frame.pts is not None else frame.dts
-    if stamp is not None:
-        time = stamp * base
-    elif last is not None:
-        time = last.time + (last.length or nominal)
-    else:
-        time = Fraction(0)
-    length = frame.duration * base if frame.duration else nominal
-    return _Picture(time, None if frame.is_corrupt else frame, length)
+class _Clock:
+    """Times the pictures of one stream, in seconds on the stream's clock.
+
+    Args:
+        base: Seconds of one tick.
+        nominal: Seconds of a picture when the file does not say.
+        in_file_order: The container (AVI) stores no presentation times: what FFmpeg makes up is wrong
+            when pictures are reordered. Then the times of the packets are dealt out to the pictures in order.
+    """
+
+    def __init__(self, base: Fraction, nominal: Fraction, *, in_file_order: bool) -> None:
+        self._base = base
+        self._nominal = nominal
+        self._in_file_order = in_file_order
+        self._first: int | None = None  # dts of the first packet
+        self._delay: int | None = None  # ticks by which the decoder delivers later
+
+    def packet(self, packet: Any) -> Fraction | None:
+        """Return when the picture in ``packet`` is shown; None when the file does not say."""
+        if self._first is None:
+            self._first = packet.dts
+        stamp = packet.dts if self._in_file_order or packet.pts is None else packet.pts
+        return None if stamp is None else stamp * self._base
+
+    def picture(self, frame: Any, last: _Picture | None) -> _Picture:
+        """Time a decoded picture; without a time stamp it follows the last one."""
+        stamp = frame.pts
+        if self._in_file_order or stamp is None:
+            stamp = frame.dts
+            if stamp is not None and self._first is not None:
+                if self._delay is None:
+                    self._delay = stamp - self._first
+                stamp -= self._delay
+        if stamp is not None:
+            time = stamp * self._base
+        elif last is not None:
+            time = last.time + (last.length or self._nominal)
+        else:
+            time = Fraction(0)
+        length = frame.duration * self._base if frame.duration else self._nominal
+        return _Picture(time, None if frame.is_corrupt else frame, length)
 
 
 def _header_seconds(container: Any, stream: Any) -> float:

@@ -1,9 +1,13 @@
-"""Face detectors behind one interface: what the MediaPipe wheel brings, or an SCRFD network in ONNX.
+"""Face detectors behind one interface: what the MediaPipe wheel brings, or SCRFD in ONNX.
 
 ``detect(image)`` is a function of that image alone: it remembers nothing of earlier frames, so a
 frame's detections do not depend on the order or the company in which it is seen.
 """
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,7 +21,9 @@ from model.config import Config
 
 F64 = NDArray[np.float64]
 
-LONGEST_SIDE = 1280  # pixels; larger pictures are shrunk by a whole number before MediaPipe sees them
+LONGEST_SIDE = (
+    1280  # pixels; larger pictures are shrunk by a whole number before MediaPipe sees them
+)
 SMALL_FACE = 0.2  # of the picture's longer side; the detector's box of a smaller face is coarse
 LOOK_AGAIN = 1.5  # half side of the region around a small face, in sides of its first box
 SCRFD_STRIDES = (8, 16, 32)
@@ -28,7 +34,8 @@ class DetectorConfig(Config):
     """How faces are found."""
 
     kind: Literal["mediapipe", "onnx"] = Field(
-        "mediapipe", description="`mediapipe`: BlazeFace of the MediaPipe wheel; `onnx`: SCRFD by path."
+        "mediapipe",
+        description="`mediapipe`: BlazeFace of the MediaPipe wheel; `onnx`: SCRFD by path.",
     )
     weights: str | None = Field(None, description="Path of the ONNX file; needed by `onnx` only.")
     threshold: float = Field(0.5, gt=0, lt=1, description="Least score of a detection, 0 to 1.")
@@ -42,7 +49,9 @@ class DetectorConfig(Config):
     @model_validator(mode="after")
     def _weights_with_onnx(self) -> "DetectorConfig":
         if self.kind == "onnx" and not self.weights:
-            raise ValueError("detector kind 'onnx' needs `weights`, the path of an SCRFD .onnx file")
+            raise ValueError(
+                "detector kind 'onnx' needs `weights`, the path of an SCRFD .onnx file"
+            )
         return self
 
 
@@ -52,7 +61,9 @@ class Detection:
 
     box: F64  # [4] x0, y0, x1, y1
     score: float  # 0 to 1
-    keypoints: F64 | None = None  # [6, 2] MediaPipe or [5, 2] SCRFD; None when the detector has none
+    keypoints: F64 | None = (
+        None  # [6, 2] MediaPipe or [5, 2] SCRFD; None when the detector has none
+    )
 
 
 class Detector(Protocol):
@@ -69,7 +80,8 @@ def make_detector(config: DetectorConfig) -> Detector:
     """Build the detector that ``config`` names.
 
     Raises:
-        ValueError: ONNX weights that do not exist or are no SCRFD network, or onnxruntime is missing.
+        ValueError: ONNX weights that do not exist or are no SCRFD network, or onnxruntime is
+            missing.
     """
     if config.kind == "mediapipe":
         return MediaPipeDetector(config)
@@ -77,7 +89,7 @@ def make_detector(config: DetectorConfig) -> Detector:
 
 
 def iou(a: F64, b: F64) -> F64:
-    """Intersection over union of every box of ``a`` [M, 4] with every box of ``b`` [N, 4] -> [M, N]."""
+    """Intersection over union of each box of ``a`` [M, 4] with each of ``b`` [N, 4] -> [M, N]."""
     a, b = np.atleast_2d(a)[:, None], np.atleast_2d(b)[None]
     size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     inter = np.prod(np.clip(size, 0, None), axis=-1)
@@ -106,12 +118,23 @@ def suppress(boxes: F64, scores: F64, most: float) -> list[int]:
 # --- MediaPipe
 
 
-def quiet_mediapipe() -> None:
-    """Keep MediaPipe's native log (start-up notices on stderr) below errors. Call before its import."""
-    import os
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Drop what native code writes to stderr.
 
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    MediaPipe's native log has no switch: it prints notices when a graph starts and when it sees
+    its first picture. Those two moments are wrapped in this, and nothing else, because it acts on
+    the whole process.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def shrink(image: U8, longest: int) -> tuple[U8, int]:
@@ -135,21 +158,25 @@ class MediaPipeDetector:
     """BlazeFace: the short-range model, and the full-range one for frames where that finds nothing.
 
     The short-range model is fast and exact for faces of at least a fifth of the picture's
-    longer side, the usual talking face. A smaller one is looked at again, enlarged: its first box may be half as
-    large again as the face, which would upset every crop. Its box is square and spans
-    the forehead's lower half to the chin, ear to ear.
+    longer side, the usual talking face. A smaller one is looked at again, enlarged: its first box
+    may be half as large again as the face, which would upset every crop. Its box is square and
+    spans the forehead's lower half to the chin, ear to ear.
     """
 
     name = "mediapipe-blazeface"
 
     def __init__(self, config: DetectorConfig) -> None:
-        quiet_mediapipe()
-        from mediapipe.python.solutions.face_detection import FaceDetection
-
         self._threshold = config.threshold
-        self._factory = FaceDetection
-        self._short = FaceDetection(min_detection_confidence=config.threshold, model_selection=0)
+        self._short = self._load(0)
         self._full: Any = None  # made when it is first needed
+
+    def _load(self, model: int) -> Any:
+        with silent_stderr():
+            from mediapipe.python.solutions.face_detection import FaceDetection
+
+            graph = FaceDetection(min_detection_confidence=self._threshold, model_selection=model)
+            graph.process(np.zeros((64, 64, 3), np.uint8))  # loads the weights
+        return graph
 
     def detect(self, image: U8) -> list[Detection]:
         """Find the faces of an RGB ``image`` [H, W, 3], best score first."""
@@ -157,15 +184,13 @@ class MediaPipeDetector:
         found = self._run(self._short, small, factor, 0, 0)
         if not found:
             if self._full is None:
-                self._full = self._factory(
-                    min_detection_confidence=self._threshold, model_selection=1
-                )
+                self._full = self._load(1)
             return self._run(self._full, small, factor, 0, 0)
         limit = SMALL_FACE * max(image.shape[:2])
         return [self._again(image, d) if _side(d.box) < limit else d for d in found]
 
     def _again(self, image: U8, first: Detection) -> Detection:
-        """Detect once more in the neighbourhood of a small face; keep the first box if nothing fits."""
+        """Detect once more around a small face; keep the first box if nothing fits."""
         height, width = image.shape[:2]
         centre, half = (first.box[:2] + first.box[2:]) / 2, LOOK_AGAIN * _side(first.box)
         x0, y0 = (int(v) for v in np.clip(np.floor(centre - half), 0, [width, height]))
@@ -189,7 +214,9 @@ class MediaPipeDetector:
             extent = np.array([box.width, box.height]) * size
             points = np.array([(k.x, k.y) for k in d.location_data.relative_keypoints]) * size
             detections.append(
-                Detection(np.concatenate([corner, corner + extent]), float(d.score[0]), points + origin)
+                Detection(
+                    np.concatenate([corner, corner + extent]), float(d.score[0]), points + origin
+                )
             )
         return sorted(detections, key=lambda d: -d.score)
 
@@ -209,8 +236,8 @@ def letterbox(image: U8, side: int) -> tuple[F32, float]:
         side: Side of the square, pixels.
 
     Returns:
-        [1, 3, side, side] RGB, (value - 127.5) / 128, zero pixels beyond the picture; and the scale: input pixels
-        for each pixel of ``image``.
+        [1, 3, side, side] RGB, (value - 127.5) / 128, zero pixels beyond the picture; and the
+        scale: input pixels for each pixel of ``image``.
     """
     import cv2
 
@@ -230,13 +257,15 @@ def decode_scrfd(
     """Turn the outputs of an SCRFD network into detections.
 
     Source: Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", ICLR
-    2022, and the layout of its published ONNX files. Two anchors sit at each cell (row by row, the two adjacent) at
-    (column x stride, row x stride). A box is its distances left, top, right, bottom from the anchor and a
-    key point its offset x, y, all in strides.
+    2022, and the layout of its published ONNX files. Two anchors sit at each cell (row by row, the
+    two adjacent) at (column x stride, row x stride). A box is its distances left, top, right,
+    bottom from the anchor and a key point its offset x, y, all in strides.
 
     Args:
-        outputs: For the strides 8, 16, 32: three score arrays [A, 1], three of boxes [A, 4] and, when the
-            network has key points, three more [A, 10]; A = 2 (side / stride)^2. A leading 1 is allowed.
+        outputs: For the strides 8, 16, 32: three score arrays [A, 1], three of boxes [A, 4] and,
+            when the
+            network has key points, three more [A, 10]; A = 2 (side / stride)^2. A leading 1 is
+            allowed.
         side: Side of the network's input, pixels.
         scale: Input pixels for each picture pixel.
         threshold: Least score.
@@ -264,8 +293,8 @@ def decode_scrfd(
             array = np.asarray(outputs[index], np.float64)
             if array.size != anchors * last or array.shape[-1] != last:
                 raise ValueError(
-                    f"SCRFD {what} of stride {stride}: expected [{anchors}, {last}] for an input of "
-                    f"{side} pixels, got {list(array.shape)}; check `input_size` and the file"
+                    f"SCRFD {what} of stride {stride}: expected [{anchors}, {last}] for an input "
+                    f"of {side} pixels, got {list(array.shape)}; check `input_size` and the file"
                 )
             part[what] = array.reshape(anchors, last)
         good = np.flatnonzero(part["score"][:, 0] >= threshold)
@@ -286,7 +315,7 @@ def decode_scrfd(
 
 
 class ScrfdDetector:
-    """SCRFD (or a RetinaFace exported with the same outputs) in ONNX Runtime, on the CPU, one thread."""
+    """SCRFD (or a network exported with the same outputs) in ONNX Runtime, on one CPU thread."""
 
     def __init__(self, config: DetectorConfig) -> None:
         path = Path(config.weights or "")

@@ -1,10 +1,9 @@
 """The low-level stream: 64 plain measures a frame, without any weights (SPEC section 3)."""
 
-from typing import ClassVar, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from actors.clip_measures import (
     MEASURES_NEED,
@@ -43,9 +42,7 @@ LOWLEVEL_NAMES: Final[tuple[str, ...]] = (*SOUND_NAMES, *LIPS, *PICTURE_NAMES)
 
 
 class LowLevelConfig(Config):
-    """Settings of the low-level stream."""
-
-    enabled: bool = Field(default=True, description="Extract the stream; a slim run leaves it out.")
+    """The low-level stream has no settings: streams of different runs must mean the same."""
 
 
 def log_mel(power: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -119,7 +116,8 @@ def lowlevel_stream(
         out[:, start] = np.nan_to_num(values, nan=0.0)
         out[:, start + 1 : start + 3] = differences(values)
     out[:, -2] = np.nan_to_num(measures.face_sharpness, nan=0.0)
-    out[:, -1] = np.nan_to_num(stats[:, STAT["difference"]], nan=0.0)
+    difference = np.nan_to_num(stats[:, STAT["difference"]], nan=0.0)
+    out[:, -1] = np.where(measures.fresh, difference, 0.0)
     out[~frame_mask] = 0.0
     return out
 
@@ -127,13 +125,13 @@ def lowlevel_stream(
 class LowLevel:
     """Adds the low-level stream to clips."""
 
-    name: ClassVar = "lowlevel"
-    version: ClassVar = "1"
-    needs: ClassVar[tuple[str, ...]] = (*MEASURES_NEED, "frame_stats")
-    adds: ClassVar[tuple[str, ...]] = ("lowlevel",)
+    name = "lowlevel"
+    version = "1"
+    needs = (*MEASURES_NEED, "frame_stats")
+    adds = ("lowlevel",)
 
-    def __init__(self, config: LowLevelConfig | None = None) -> None:
-        self.config = config or LowLevelConfig()
+    def __init__(self, config: LowLevelConfig) -> None:
+        self._config = config
 
     def __call__(self, batch: list[Row]) -> list[Row]:
         """Add ``lowlevel`` [150, 64] to each row (and leave the shared ``measures`` there)."""

@@ -49,7 +49,8 @@ def orientation(frame: Any) -> Orientation:
 
 def is_black(image: U8) -> bool:
     """Tell whether an RGB image is all black."""
-    return int(image.max()) <= BLACK_LEVEL
+    # Nearly every picture is told by a few of its pixels.
+    return int(image[::8, ::8].max()) <= BLACK_LEVEL and int(image.max()) <= BLACK_LEVEL
 
 
 class Converter:

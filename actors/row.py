@@ -83,6 +83,7 @@ COLUMNS: dict[str, Column] = {
     "visual_index": _transient("frame -> visual_crops, -1 without a face or frame", "int32", T),
     "sync_crops": _transient("distinct SyncNet face crops, RGB", "uint8", None, 224, 224, 3),
     "sync_index": _transient("consecutive 25 fps frame -> sync_crops, -1 outside the face track", "int32", None),
+    "measures": Column("object", "actors/clip_measures.py: shared by lowlevel and descriptors", stored=False),
     "frame_stats": _transient("per frame, see actors/frame_stats.py; NaN where there is no frame", "float32", T, None),
 }
 

@@ -239,12 +239,21 @@ def file_digest(*paths: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def seeded_init(module: "nn.Module", name: str) -> None:
+def seeded_init(
+    module: "nn.Module", name: str, *, gain: float = 1.0, centred: bool = False
+) -> None:
     """Fill ``module`` with random values that depend on ``name`` and each parameter's name alone.
 
     Convolutions and linear maps: normal with variance 2 / fan-in (He et al. 2015, section 2.2),
     biases 0; normalisations 1 and 0; other parameters normal with deviation 0.02. Every parameter
     has its own generator: the global one is neither read nor moved, and order does not matter.
+
+    Args:
+        module: Receives the values, on the CPU.
+        name: Of the backbone; part of the seed.
+        gain: Factor on the deviation of convolutions and linear maps.
+        centred: Make the weights of each output sum to zero, so that a constant input gives zero.
+            Networks without batch norm otherwise pass on little more than the mean of their input.
     """
     import torch
     from torch import nn
@@ -263,8 +272,10 @@ def seeded_init(module: "nn.Module", name: str) -> None:
                     generator = torch.Generator().manual_seed(int.from_bytes(seed, "big") >> 1)
                     deviation = 0.02
                     if isinstance(part, mappings):
-                        deviation = math.sqrt(2 / parameter[0].numel())
+                        deviation = gain * math.sqrt(2 / parameter[0].numel())
                     values = torch.empty(parameter.shape).normal_(0, deviation, generator=generator)
+                    if centred and isinstance(part, mappings):
+                        values -= values.flatten(1).mean(1).view(-1, *[1] * (values.ndim - 1))
                     parameter.copy_(values)
 
 

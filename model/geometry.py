@@ -14,12 +14,18 @@ CROP_SIZE = 224
 # Eye centres, nose tip, mouth corners (left to right in the picture) in a 112 x 112 crop: the
 # published ArcFace reference points (Deng et al., CVPR 2019).
 ARCFACE_112 = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
 )
 
-# ArcFace cuts the chin off. At 1.8 pixels (instead of 2) for each of its pixels, with the eye line at
-# y = 80, a 224 x 224 crop spans 3.5 distances between the eye centres: the brows, an open
-# mouth and the chin stay inside.
+# ArcFace cuts the chin off. At 1.8 pixels (instead of 2) for each of its pixels, with the eye line
+# at y = 80, a 224 x 224 crop spans 3.5 distances between the eye centres: the brows, an open mouth
+# and the chin stay inside.
 FACE_SCALE = 1.8
 FACE_EYE_LINE = 80.0
 
@@ -33,13 +39,15 @@ def _face_template() -> F64:
     # eyes and mouth, so that the face stands in the middle of the crop.
     x_middle = ARCFACE_112[[0, 1, 3, 4], 0].mean()
     origin = np.array([x_middle, eye_middle[1]])
-    return (ARCFACE_112 - origin) * FACE_SCALE + np.array([CROP_SIZE / 2, FACE_EYE_LINE])
+    template: F64 = (ARCFACE_112 - origin) * FACE_SCALE + [CROP_SIZE / 2, FACE_EYE_LINE]
+    return template
 
 
 def _lips_template() -> F64:
     face = _face_template()
     mouth = face[3:].mean(axis=0)
-    return (face - mouth) * LIPS_ZOOM + CROP_SIZE / 2
+    template: F64 = (face - mouth) * LIPS_ZOOM + CROP_SIZE / 2
+    return template
 
 
 FACE_TEMPLATE: F64 = _face_template()  # [5, 2] in a 224 x 224 crop

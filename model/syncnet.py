@@ -1,7 +1,7 @@
 """SyncNet: does the mouth move with the sound, and how far apart are they?
 
 Source: Chung & Zisserman, "Out of time: automated lip sync in the wild" (ACCV workshop 2016), and
-the published network and measures of joonson/syncnet_python. The network, sizes for 224 x 224 crops:
+the published network of joonson/syncnet_python.
 
 =====  ==============================  ==================================
 part   lips, [B, 3, T, 224, 224]       sound, [B, 1, 13, 20]
@@ -14,19 +14,11 @@ output [B, T - 4, 1024]                [B, 1024]
 Parameter names are the published ones, so ``syncnet_v2.model`` loads as it is.
 """
 
-import math
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
-
-Mode = Literal["parity", "masked"]
 
 WINDOW = 5  # frames
 COLUMNS = 20  # MFCC columns of a window
@@ -34,8 +26,6 @@ COLUMNS_PER_FRAME = 4
 SAMPLES_PER_FRAME = 640  # 16 kHz / 25 fps
 CROP = 224
 EMBEDDING = 1024
-VSHIFT = 15  # frames, each way
-EPS = 1e-6  # added to every difference, as torch.pairwise_distance does
 PUBLIC_PREFIX = "__S__."
 
 
@@ -132,20 +122,25 @@ def _conv3d(
 
 
 def _head() -> nn.Sequential:
-    layers = [nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, EMBEDDING)]
-    return nn.Sequential(OrderedDict((str(i), layer) for i, layer in enumerate(layers)))
+    return nn.Sequential(
+        nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, EMBEDDING)
+    )
 
 
 class FoldedStream(nn.Module):
     """One stream of SyncNet for fast inference, mathematically equal to the original.
 
-    Convolutions are two-dimensional and channels-last with batch norm folded into them; rectifying
-    comes after pooling (the two commute), where there is less to rectify. The convolutions may run in
-    a lower precision; the fully connected head stays in FP32 and so does what it returns.
+    Convolutions are two-dimensional and channels-last with batch norm folded into them; ReLU comes
+    after pooling (the two commute), where there is less of it to do. The convolutions may run in a
+    lower precision; the fully connected head stays in FP32 and so does what it returns.
     """
 
     def __init__(
-        self, convolutions: nn.Sequential, head: nn.Sequential, dtype: torch.dtype, mean: float = 0.0
+        self,
+        convolutions: nn.Sequential,
+        head: nn.Sequential,
+        dtype: torch.dtype,
+        mean: float = 0.0,
     ) -> None:
         """Build from trained parts.
 
@@ -161,7 +156,7 @@ class FoldedStream(nn.Module):
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.geometry: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-        self.pools: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None] = []
+        self.pools: list[tuple[tuple[int, ...], ...]] = []  # kernel, stride, padding; or none
         for part, norm in _pairs(convolutions):
             weight, bias = _fold(part, norm)
             if not self.weights:
@@ -173,14 +168,12 @@ class FoldedStream(nn.Module):
             self.biases.append(nn.Parameter(bias.to(dtype), requires_grad=False))
             self.geometry.append((_plane(part.stride), _plane(part.padding)))
         for pool in _pools(convolutions):
-            self.pools.append(
-                pool and (_plane(pool.kernel_size), _plane(pool.stride), _plane(pool.padding))
-            )
+            settings = (pool.kernel_size, pool.stride, pool.padding) if pool else ()
+            self.pools.append(tuple(_plane(setting) for setting in settings))
         full = torch.float64 if dtype == torch.float64 else torch.float32
         self.head = nn.ParameterList()
-        for linear, norm in ((head[0], head[1]), (head[3], None)):
-            for tensor in _fold(linear, norm):
-                self.head.append(nn.Parameter(tensor.to(full), requires_grad=False))
+        for tensor in (*_fold(head[0], head[1]), *_fold(head[3], None)):
+            self.head.append(nn.Parameter(tensor.to(full), requires_grad=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed windows: [n, channels, h, w] in ``dtype``, best channels-last -> [n, 1024]."""
@@ -216,8 +209,8 @@ class LipStream2d(FoldedStream):
         Args:
             net: With its weights; not changed.
             dtype: Of the convolutions.
-            mean: What callers subtract from the pixels. With 128 every pixel stays exact in bfloat16
-                and its rounded weights meet no large constant.
+            mean: What callers subtract from the pixels. With 128 every pixel stays exact in
+                bfloat16, and its rounded weights meet no large constant.
             rgb: The caller's colours are RGB instead of BGR.
         """
         super().__init__(net.netcnnlip, net.netfclip, dtype, mean)
@@ -309,14 +302,3 @@ def _max_pool(
         return F.max_pool2d(x, kernel, stride, padding)
     x = torch.maximum(torch.maximum(x[:, :, :-2:2], x[:, :, 1:-1:2]), x[:, :, 2::2])
     return torch.maximum(torch.maximum(x[..., :-2:2], x[..., 1:-1:2]), x[..., 2::2])
-
-
-@dataclass(frozen=True, slots=True)
-class SyncMeasures:
-    """What SyncNet says about a clip. Shifts and offset are in frames of 40 ms."""
-
-    offset: int  # > 0: the sound leads the picture
-    min_distance: float  # LSE-D: lower is better
-    confidence: float  # LSE-C: higher is better
-    distances: NDArray[np.float64]  # [2 V + 1] mean distance; entry j belongs to offset V - j
-    per_window: NDArray[np.float64]  # [n] confidence of each lip window; NaN where it is masked

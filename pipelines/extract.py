@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import Field
 
-from actors.encode import FeaturesConfig
+from actors.features import FeaturesConfig
 from actors.row import SCHEMA_VERSION
 from actors.types import VideoRef
 from model.config import Config
@@ -120,9 +120,10 @@ def _judged(
                 yield ref, state
 
 
-def _to_do(
+def videos_to_do(
     config: ExtractConfig, corpus: SpooledCorpus, ledger: Ledger, failures: FailureTable
 ) -> Iterator[VideoRef]:
+    """Stream the videos that are to be processed (chain step 3)."""
     refs = (ref for ref, state in _judged(config, corpus, ledger, failures) if state in ("new", "changed"))
     return itertools.islice(refs, config.run.limit)
 
@@ -209,7 +210,7 @@ def _process(
     run = config.run
     limits = Limits(run.stall_seconds, run.video_seconds, run.max_attempts)
     if factory is None:
-        factory = ExtractFactory(config.features(), layout, todo.todo // layout.workers)
+        factory = ExtractFactory(config.features(), layout, todo.todo // layout.workers, run.stall_seconds)
     pool = WorkerPool(layout, factory, limits, keeper)
     try:
         info = pool.start()
@@ -221,7 +222,7 @@ def _process(
         context = RunContext(
             place.run_id, place.out, fingerprint, CODE_VERSION, run.shard_clips, run.flush_seconds
         )
-        videos = _to_do(config, todo.corpus, keeper.ledger, keeper.failures)
+        videos = videos_to_do(config, todo.corpus, keeper.ledger, keeper.failures)
         book = LeaseBook(videos, max_attempts=run.max_attempts)
         keeper.line.restart()
         report = pool.run(book, context)

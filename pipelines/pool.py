@@ -204,7 +204,7 @@ class WorkerPool:
         self._call(handle, "begin", handle.actor.begin.remote(self._context))
 
     def _hand_out(self, book: LeaseBook) -> None:
-        least = max(1, self._plan.preparers)
+        least = max(1, 2 * self._plan.preparers)  # keeps preparers ahead across videos
         for handle in self._handles.values():
             if not handle.ready or handle.flushing:
                 continue

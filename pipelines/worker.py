@@ -67,8 +67,15 @@ class Processor(Protocol):
         """Load weights and warm up. Raises an exception with a clear message when that fails."""
         ...
 
-    def process(self, ref: VideoRef, store: Store, progress: Progress, timings: Timings) -> Iterator[Row]:
-        """Yield the rows of a video in order of clip_index; identity and provenance are added by the worker."""
+    def process(self, ref: VideoRef, progress: Progress, timings: Timings) -> Iterator["Row | VideoEnd"]:
+        """Yield the rows of a video in order of clip_index, then one VideoEnd.
+
+        Identity and provenance are added by the worker.
+        """
+        ...
+
+    def ahead(self, coming: list[VideoRef]) -> None:
+        """Begin with videos that will be asked for next, where there are helpers for that."""
         ...
 
     def close(self) -> None:
@@ -86,6 +93,13 @@ class ProcessorInfo:
     struct_fields: dict[str, dict[str, str]]
     left_out: frozenset[str] = frozenset()  # optional columns that are not written
     notes: dict[str, str] = field(default_factory=dict)  # precision chosen and why, and the like
+
+
+@dataclass(frozen=True, slots=True)
+class VideoEnd:
+    """Follows the last row of a video."""
+
+    uncovered_s: float  # the end of the video that is in no clip
 
 
 ProcessorFactory = Callable[[int], Processor]  # argument: compute threads
@@ -163,7 +177,6 @@ class ExtractWorker:
         self._run: RunContext | None = None
         self._writer: ShardWriter | None = None
         self._first_row = 0.0
-        self._stores: dict[str, Store] = {}
 
     def load(self) -> tuple[ProcessorInfo, int]:
         """Load the processor; returns what it says of itself and this process's id."""
@@ -184,8 +197,9 @@ class ExtractWorker:
         timings = Timings()
         outcomes: list[Outcome] = []
         shards: list[CommittedShard] = []
-        for ref in lease:
+        for position, ref in enumerate(lease):
             self._progress.video(number, ref.video_id)
+            self._processor.ahead(lease[position:])
             outcomes.append(self._one(ref, timings))
             shards.extend(self._commit_if_due(timings))
         self._progress.idle()
@@ -218,7 +232,7 @@ class ExtractWorker:
         writer = self._open_writer()
         writer.begin(VideoKey(ref.video_id, ref.source_version))
         try:
-            clips, frames = self._rows(ref, writer, timings)
+            clips, frames, uncovered = self._rows(ref, writer, timings)
         except VideoError as error:
             writer.abort()
             return _failed(ref, error.stage, error.reason, error.message, begun, transient=error.transient)
@@ -244,16 +258,21 @@ class ExtractWorker:
         if writer.videos == 0:
             self._first_row = time.monotonic()
         writer.end()
-        return Outcome(ref.video_id, clips=clips, frames=frames, seconds=seconds)
+        return Outcome(
+            ref.video_id, clips=clips, frames=frames, seconds=seconds, uncovered_s=uncovered
+        )
 
-    def _rows(self, ref: VideoRef, writer: ShardWriter, timings: Timings) -> tuple[int, int]:
+    def _rows(self, ref: VideoRef, writer: ShardWriter, timings: Timings) -> tuple[int, int, float]:
         info, run = self._ready()
         columns = stored_columns(info.left_out)
         schema = self._schema()
-        store = self._store(ref.uri)
         clips = frames = 0
+        uncovered = 0.0
         group: list[Row] = []
-        for row in self._processor.process(ref, store, self._progress, timings):
+        for row in self._processor.process(ref, self._progress, timings):
+            if isinstance(row, VideoEnd):
+                uncovered = row.uncovered_s
+                continue
             self._complete(row, ref, info, run)
             check_row(row, columns)
             group.append({name: row[name] for name in columns})
@@ -265,7 +284,7 @@ class ExtractWorker:
                 group = []
         if group:
             self._append(writer, group, schema, timings)
-        return clips, frames
+        return clips, frames, uncovered
 
     def _append(self, writer: ShardWriter, rows: list[Row], schema: "pa.Schema", timings: Timings) -> None:
         begun = time.perf_counter()
@@ -324,15 +343,6 @@ class ExtractWorker:
         if self._info is None or self._run is None:
             raise RuntimeError("load() and begin() come before extract()")
         return self._info, self._run
-
-    def _store(self, uri: str) -> Store:
-        # One store for a bucket or folder: connecting to S3 for every video would cost more than reading it.
-        parent = uri.rsplit("/", 1)[0] if "/" in uri else "."
-        if parent not in self._stores:
-            if len(self._stores) > 64:
-                self._stores.clear()
-            self._stores[parent] = Store.at(parent)
-        return self._stores[parent]
 
 
 def _failed(

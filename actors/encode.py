@@ -1,0 +1,93 @@
+"""Prepared clips -> rows: the extractors in their order, on one device."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from actors.features import FeaturesConfig
+from actors.types import Row, Timings
+
+class Stage(Protocol):
+    """One extractor."""
+
+    name: str
+    version: str
+    needs: tuple[str, ...]
+    adds: tuple[str, ...]
+
+    def __call__(self, batch: list[Row]) -> list[Row]:
+        """Add the columns `adds` to each row."""
+        ...
+
+
+class Encoder:
+    """Runs extractors over prepared clips and keeps the time of each.
+
+    Args:
+        stages: In the order of their needs.
+    """
+
+    def __init__(self, stages: Iterable[Stage]) -> None:
+        self.stages = tuple(stages)
+
+    def __call__(
+        self, batch: list[Row], timings: Timings, beat: Callable[[str], None]
+    ) -> list[Row]:
+        """Add the columns of all stages; ``beat`` hears of each stage that begins."""
+        for stage in self.stages:
+            beat(stage.name)
+            begun = time.perf_counter()
+            batch = stage(batch)
+            timings.add(stage.name, time.perf_counter() - begun)
+        return batch
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Backbone -> digest of its weights."""
+        return {s.name: s.digest for s in self.stages if hasattr(s, "digest")}
+
+    @property
+    def demonstration(self) -> bool:
+        """Whether any backbone has seeded weights."""
+        return any(getattr(s, "demonstration", False) for s in self.stages)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What backbones say of their number format."""
+        return {s.name: s.precision_note for s in self.stages if hasattr(s, "precision_note")}
+
+
+def cpu_stages(config: FeaturesConfig) -> list[Stage]:
+    """Make the extractors that need no weights; on a cluster with GPUs they run ahead of them."""
+    from actors.action_units import ActionUnits
+    from actors.descriptors import Descriptors
+    from actors.lowlevel import LowLevel
+
+    stages: list[Stage] = []
+    if "action_units" in config.modalities:
+        stages.append(ActionUnits(config.action_units))
+    if "lowlevel" in config.modalities:
+        stages.append(LowLevel(config.lowlevel))
+    if "descriptors" in config.modalities:
+        stages.append(Descriptors(config.descriptors))
+    return stages
+
+
+def backbone_stages(config: FeaturesConfig, device: str, expected_clips: int) -> list[Stage]:
+    """Make the extractors that carry weights, loaded and warmed up on ``device``.
+
+    ``expected_clips`` tells whether compiling can pay.
+    """
+    from actors.audio import Audio
+    from actors.sync import Sync
+    from actors.visual import Visual
+
+    stages: list[Stage] = []
+    if "visual" in config.modalities:
+        stages.append(Visual(config.visual, device=device, expected_clips=expected_clips))
+    if "audio" in config.modalities:
+        whole = config.decode.policy == "whole"
+        stages.append(Audio(config.audio, device=device, stretch_to_clip=whole))
+    if "sync" in config.modalities:
+        stages.append(Sync(config.sync, device=device))
+    return stages

@@ -1,0 +1,390 @@
+"""A video file -> prepared clips: decoded, tracked, aligned and cropped; all on the CPU.
+
+Two passes. The first decodes every wanted frame once, finds faces, measures the picture and keeps the pixels
+around the faces while they fit a budget: the main face is known only when the whole video was seen. The second cuts
+clips, lays the mesh over the main face and makes the crops, decoding again only what was not kept.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.clips import ClipPlan, FrameIndex, plan_clips
+from actors.crops import Patch, PatchTooSmall, align_face, patch_region, sync_crop
+from actors.decode import VideoReader
+from actors.detectors import Detection, make_detector
+from actors.faces import FaceTrack, face_stats, sync_boxes, track_main_face
+from actors.features import FeaturesConfig
+from actors.frame_stats import FRAME_STATS, FrameStatistics
+from actors.landmarks import FaceMesher, five_points
+from actors.row import T
+from actors.types import F32, FPS, U8, Bool, ClipSpan, Frame, MediaInfo, Row, Sound, Timings
+
+MIB = 1024**2
+
+NEEDS: tuple[str, ...] = ()
+ADDS = (
+    "clip_index",
+    "start_s",
+    "end_s",
+    "frame_mask",
+    "face_mask",
+    "audio_mask",
+    "landmarks",
+    "faces",
+    "frame_times",
+    "image_size",
+    "waveform",
+    "has_sound",
+    "visual_crops",
+    "visual_index",
+    "sync_crops",
+    "sync_index",
+    "frame_stats",
+)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the first pass leaves behind; pixels only in ``kept``."""
+
+    index: FrameIndex = field(default_factory=FrameIndex)
+    times: list[float] = field(default_factory=list)  # [n] seconds
+    good: list[bool] = field(default_factory=list)  # [n] decoded and not black
+    stats: list[F32] = field(default_factory=list)  # [n] of [S]
+    detections: list[list[Detection]] = field(default_factory=list)  # [n]
+    kept: dict[int, Patch] = field(default_factory=dict)  # ordinal -> pixels around the faces
+    kept_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedVideo:
+    """A video whose clips are known; ``rows`` prepares them one by one, in order."""
+
+    info: MediaInfo
+    clips: int
+    uncovered_s: float  # the end of the video that is in no clip
+    broken_frames: int
+    rows: Iterator[Row]
+
+
+class Preparer:
+    """Prepares one video after another. Not safe for threads (MediaPipe has one graph for each process).
+
+    Args:
+        config: All settings of extraction; those of decoding, faces and landmarks are used here.
+    """
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        self._config = config
+        self._detector = make_detector(config.faces.detector)
+        self._mesher = FaceMesher(config.landmarks)
+        self._wants_sync = "sync" in config.modalities
+        self._wants_visual = bool({"visual", "lowlevel", "descriptors"} & set(config.modalities))
+
+    def open(
+        self, file: BinaryIO, name: str, timings: Timings, beat: Callable[[str], None]
+    ) -> PreparedVideo:
+        """Make the first pass over ``file``; the second happens while ``rows`` is consumed.
+
+        Args:
+            file: Seekable; stays open until ``rows`` is exhausted, closed by the caller.
+            name: For messages.
+            timings: Seconds of ``decode`` and ``faces`` are added here.
+            beat: Called with the stage's name whenever something moved.
+
+        Raises:
+            VideoError: The video cannot be processed.
+        """
+        reader = VideoReader(file, self._config.decode, name, on_progress=lambda: beat("decode"))
+        seen = _Seen()
+        clock = _Clock(timings)
+        try:
+            with clock("decode"):
+                reader.__enter__()
+            self._first_pass(reader, seen, clock, beat)
+            with clock("decode"):
+                sound = reader.sound()
+            plan = plan_clips(seen.index, reader.duration_s, self._config.decode)
+        except BaseException:
+            reader.close()
+            raise
+        uncovered = 0.0 if plan.uncovered is None else plan.uncovered[1] - plan.uncovered[0]
+        rows = self._rows(reader, seen, sound, plan, clock, beat)
+        return PreparedVideo(reader.info, len(plan.clips), uncovered, reader.broken_frames, rows)
+
+    # --- first pass
+
+    def _first_pass(
+        self, reader: VideoReader, seen: _Seen, clock: "_Clock", beat: Callable[[str], None]
+    ) -> None:
+        statistics = FrameStatistics()
+        last: tuple[int, tuple[int, int, int, int]] | None = None  # where faces were lately
+        for frame in clock.each("decode", reader.frames()):
+            seen.index.add(frame)
+            seen.times.append(frame.time_s)
+            image = None if frame.black else frame.image
+            seen.good.append(image is not None)
+            if image is None:
+                seen.stats.append(np.full(len(FRAME_STATS), np.nan, np.float32))
+                seen.detections.append([])
+                continue
+            with clock("faces"):
+                seen.stats.append(statistics(image))
+                found = self._detector.detect(image)
+                seen.detections.append(found)
+                last = self._keep(seen, frame, image, found, last)
+            beat("faces")
+
+    def _keep(
+        self,
+        seen: _Seen,
+        frame: Frame,
+        image: U8,
+        found: list[Detection],
+        last: tuple[int, tuple[int, int, int, int]] | None,
+    ) -> tuple[int, tuple[int, int, int, int]] | None:
+        height, width = image.shape[:2]
+        region = patch_region([d.box for d in found], width, height) if found else None
+        if region is not None:
+            last = (frame.ordinal, region)
+        elif last is not None and frame.ordinal - last[0] <= self._config.faces.max_gap:
+            region = last[1]  # the detector missed a face that the track may bridge
+        if region is None:
+            return last
+        x0, y0, x1, y1 = region
+        cost = 3 * (x1 - x0) * (y1 - y0)
+        if seen.kept_bytes + cost <= self._config.prepare.cache_mib * MIB:
+            seen.kept[frame.ordinal] = Patch.cut(image, region)
+            seen.kept_bytes += cost
+        return last
+
+    # --- second pass
+
+    def _rows(
+        self,
+        reader: VideoReader,
+        seen: _Seen,
+        sound: Sound | None,
+        plan: ClipPlan,
+        clock: "_Clock",
+        beat: Callable[[str], None],
+    ) -> Iterator[Row]:
+        try:
+            with clock("faces"):
+                track = track_main_face(seen.detections, self._config.faces)
+                grid = np.asarray(seen.index.grid, np.int64)
+                boxes = sync_boxes(track.box[grid], self._config.faces.sync_edges)  # [G, 3]
+            pixels = _Pixels(reader, seen, track, clock)
+            for span in plan.clips:
+                beat("faces")
+                try:
+                    row = self._clip(span, reader.info, seen, sound, track, boxes, pixels, clock)
+                except PatchTooSmall:
+                    pixels.whole_frames()
+                    row = self._clip(span, reader.info, seen, sound, track, boxes, pixels, clock)
+                yield row
+        finally:
+            reader.close()
+
+    def _clip(
+        self,
+        span: ClipSpan,
+        info: MediaInfo,
+        seen: _Seen,
+        sound: Sound | None,
+        track: FaceTrack,
+        boxes: NDArray[np.float64],
+        pixels: "_Pixels",
+        clock: "_Clock",
+    ) -> Row:
+        n = len(span.ordinals)
+        size = (info.height, info.width)
+        frame_mask = np.zeros(T, np.bool_)
+        frame_mask[:n] = np.asarray(seen.good)[span.ordinals]
+        distinct, inverse = np.unique(span.ordinals, return_inverse=True)
+        first_grid = round(span.start_s * FPS)
+        wanted = distinct[track.present[distinct]]
+        sync_crops, sync_index, patches = self._gather(span, first_grid, wanted, track, boxes, pixels, clock)
+        with clock("landmarks"):
+            points, found = self._mesher([patches.get(int(o)) for o in distinct], track.box[distinct])
+        with clock("faces"):
+            crops, crop_of = self._aligned(points, found, [patches.get(int(o)) for o in distinct], size)
+        landmarks = np.zeros((T, points.shape[1] * 3), np.float32)
+        landmarks[:n] = points.reshape(len(distinct), -1)[inverse]
+        face_mask = np.zeros(T, np.bool_)
+        face_mask[:n] = found[inverse]
+        face_mask &= frame_mask
+        landmarks[~face_mask] = 0
+        visual_index = np.full(T, -1, np.int32)
+        visual_index[:n] = np.where(face_mask[:n], crop_of[inverse], -1)
+        stats = np.full((T, len(FRAME_STATS)), np.nan, np.float32)
+        stats[:n] = np.stack([seen.stats[o] for o in span.ordinals])
+        times = np.asarray(seen.times)[span.ordinals]
+        waveform, audio_mask, has_sound = _sound_of(span, sound, n, times, self._config.decode.policy)
+        return {
+            "clip_index": span.clip_index,
+            "start_s": span.start_s,
+            "end_s": span.end_s,
+            "frame_mask": frame_mask,
+            "face_mask": face_mask,
+            "audio_mask": audio_mask,
+            "landmarks": landmarks,
+            "faces": face_stats(
+                track, span.ordinals, frame_mask, face_mask, self._config.faces.detector.kind
+            ),
+            "frame_times": times,
+            "image_size": size,
+            "waveform": waveform,
+            "has_sound": has_sound,
+            "visual_crops": crops,
+            "visual_index": visual_index,
+            "sync_crops": sync_crops,
+            "sync_index": sync_index,
+            "frame_stats": stats,
+        }
+
+    def _gather(
+        self,
+        span: ClipSpan,
+        first_grid: int,
+        wanted: NDArray[np.int64],
+        track: FaceTrack,
+        boxes: NDArray[np.float64],
+        pixels: "_Pixels",
+        clock: "_Clock",
+    ) -> tuple[U8, NDArray[np.int32], dict[int, Patch]]:
+        """Go once through the clip's frames: SyncNet's crops, and the patches that the mesh needs."""
+        keep = set(wanted.tolist())
+        patches: dict[int, Patch] = {}
+        crops: list[U8] = []
+        sync_index = np.full(len(span.sync_ordinals), -1, np.int32)
+        served: dict[int, list[int]] = {}
+        if self._wants_sync:
+            for position, ordinal in enumerate(span.sync_ordinals.tolist()):
+                served.setdefault(ordinal, []).append(position)
+        pixels.forget_before(int(span.ordinals[0]))
+        for ordinal in sorted(keep | {o for o in served if track.present[o]}):
+            patch = pixels.get(ordinal)
+            if patch is None:
+                continue
+            if ordinal in keep:
+                patches[ordinal] = patch
+            with clock("faces"):
+                for position in served.get(ordinal, ()):
+                    cx, cy, s = boxes[first_grid + position]
+                    sync_index[position] = len(crops)
+                    crops.append(sync_crop(patch, cx, cy, s))
+        stacked = np.stack(crops) if crops else np.zeros((0, 224, 224, 3), np.uint8)
+        return stacked, sync_index, patches
+
+    def _aligned(
+        self, points: F32, found: Bool, patches: list[Patch | None], size: tuple[int, int]
+    ) -> tuple[U8, NDArray[np.int32]]:
+        """Aligned crops of the frames with a mesh, and which crop belongs to which frame (-1: none)."""
+        index = np.full(len(found), -1, np.int32)
+        crops: list[U8] = []
+        if self._wants_visual:
+            for i in np.flatnonzero(found).tolist():
+                patch = patches[i]
+                assert patch is not None  # a mesh was found in it
+                index[i] = len(crops)
+                crops.append(
+                    align_face(patch, five_points(points[i], size), self._config.visual.crop)
+                )
+        stacked = np.stack(crops) if crops else np.zeros((0, 224, 224, 3), np.uint8)
+        return stacked, index
+
+
+class _Pixels:
+    """The pixels around the main face, frame by frame: from what was kept, else decoded again."""
+
+    def __init__(self, reader: VideoReader, seen: _Seen, track: FaceTrack, clock: "_Clock") -> None:
+        self._reader, self._seen, self._track, self._clock = reader, seen, track, clock
+        self._kept = seen.kept
+        self._again: Iterator[Frame] | None = None
+        self._position = -1  # ordinal that the second decoding has reached
+        self._use_kept = True
+
+    def get(self, ordinal: int) -> Patch | None:
+        """Return the frame's pixels, None for a frame that has none."""
+        if not self._seen.good[ordinal]:
+            return None
+        if ordinal in self._kept:
+            return self._kept[ordinal]
+        if self._again is None or self._position >= ordinal:
+            self._again, self._position = self._reader.frames(), -1
+        for frame in self._clock.each("decode", self._again):
+            self._position = frame.ordinal
+            if frame.ordinal == ordinal:
+                assert frame.image is not None  # it was good in the first pass
+                patch = self._cut(frame)
+                self._kept[ordinal] = patch  # overlapping clips ask again
+                return patch
+        raise RuntimeError(f"frame {ordinal} was there in the first pass and not in the second")
+
+    def _cut(self, frame: Frame) -> Patch:
+        assert frame.image is not None
+        box = self._track.box[frame.ordinal]
+        height, width = frame.image.shape[:2]
+        region = patch_region(box, width, height) if self._use_kept else None
+        return Patch.whole(frame.image) if region is None else Patch.cut(frame.image, region)
+
+    def forget_before(self, ordinal: int) -> None:
+        """Free the frames of earlier clips."""
+        for old in [o for o in self._kept if o < ordinal]:
+            del self._kept[old]
+
+    def whole_frames(self) -> None:
+        """A crop reached beyond the kept pixels: use whole frames from here on."""
+        self._kept.clear()
+        self._use_kept = False
+
+
+def _sound_of(
+    span: ClipSpan, sound: Sound | None, n: int, times: NDArray[np.float64], policy: str
+) -> tuple[F32, Bool, bool]:
+    """Cut the clip's sound; the mask says at which frames it really comes from the file."""
+    mask = np.zeros(T, np.bool_)
+    length = span.sample_stop - span.sample_start
+    waveform = np.zeros(length, np.float32)
+    if sound is None:
+        return waveform, mask, False
+    piece = sound.samples[span.sample_start : span.sample_stop]
+    waveform[: len(piece)] = piece
+    middles = times + 0.5 / FPS if policy == "whole" else span.start_s + (np.arange(n) + 0.5) / FPS
+    mask[:n] = (middles >= sound.start_s) & (middles < sound.end_s)
+    return waveform, mask, bool(mask.any())
+
+
+class _Clock:
+    """Adds the seconds of ``with clock(stage):`` blocks and of iterator steps to the timings."""
+
+    def __init__(self, timings: Timings) -> None:
+        self._timings = timings
+        self._stage = ""
+        self._begun = 0.0
+
+    def __call__(self, stage: str) -> "_Clock":
+        self._stage = stage
+        return self
+
+    def __enter__(self) -> None:
+        self._begun = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._timings.add(self._stage, time.perf_counter() - self._begun)
+
+    def each(self, stage: str, items: Iterator[Frame]) -> Iterator[Frame]:
+        """Yield ``items``, timing how long each takes to come."""
+        while True:
+            begun = time.perf_counter()
+            item = next(items, None)
+            self._timings.add(stage, time.perf_counter() - begun)
+            if item is None:
+                return
+            yield item

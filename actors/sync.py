@@ -1,0 +1,240 @@
+"""Lip sync of a clip by SyncNet: score, offset, LSE-C and LSE-D (SPEC section 3).
+
+A clip's frames are consecutive at 25 fps; SyncNet reads windows of five frames and the sound of the
+same 0.2 s. Windows that touch a frame without a face crop are left out: nothing is invented for
+them, and when too few remain the clip has no sync, with the reason. A clip is measured alone
+whatever the batch, in sub-batches of its own windows, so a batch changes nothing.
+"""
+
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from actors.precision import Precision, choose_precision
+from actors.sync_weights import load_syncnet, synthetic_face, synthetic_voice
+from actors.types import FPS, SAMPLE_RATE, U8, Bool, Row
+from model.config import Config
+
+if TYPE_CHECKING:
+    import torch
+
+    from model.sync_measures import SyncMeasures
+    from model.syncnet import SyncNet
+
+Reason = Literal["no_sound", "too_short", "no_face", "too_few_face_frames"]
+
+PIXEL_MEAN: Final = 128.0  # subtracted from pixels: -128..127 is exact in bfloat16
+PROBE_TOLERANCE: Final = 0.02  # of a distance; LSE-D and LSE-C must stay within 0.05
+
+
+class SyncConfig(Config):
+    """Settings of SyncNet."""
+
+    weights: str = "pretrained"
+    """`syncnet_v2.model` by path or URI, or `seeded` for a demonstration with random weights.
+    `pretrained` explains where the file is to be had: there is no hub entry to download."""
+    mode: Literal["parity", "masked"] = "parity"
+    """`parity`: the published measures, comparable with papers; zero vectors stand for sound beyond
+    the ends of a clip, so numbers depend on its length. `masked`: a shift averages only over pairs
+    of windows that exist."""
+    min_face_share: float = Field(0.5, ge=0, le=1)
+    """Least share of a clip's windows whose five frames all have a face crop."""
+    min_windows: int = Field(16, ge=1)
+    """Least number of windows. With fewer than 16 the largest shifts have no pair at all."""
+    batch_windows: int = Field(16, ge=1)
+    """Windows computed at once; 16 need about 90 MB in bf16, twice as much in FP32."""
+    precision: Precision = "auto"
+    """Number format of the convolutions: `fp32`, `bf16`, `fp16` (CUDA), or `auto`: the fast one of
+    the hardware if distances on a probe stay within 0.02 of FP32."""
+
+
+def window_mask(present: Bool, windows: int) -> Bool:
+    """Tell which windows have all their five frames: [frames] -> [windows]."""
+    from model.syncnet import WINDOW
+
+    if windows == 0:
+        return np.zeros(0, np.bool_)
+    frames = np.lib.stride_tricks.sliding_window_view(present, WINDOW)[:windows]
+    return np.logical_and.reduce(frames, axis=1, dtype=np.bool_)
+
+
+def runs(mask: Bool, size: int) -> list[tuple[int, int]]:
+    """Cut the true stretches of ``mask`` into pieces [start, stop) of at most ``size``."""
+    edges = np.flatnonzero(np.diff(np.r_[False, mask, False]))
+    return [
+        (start, min(start + size, int(stop)))
+        for first, stop in edges.reshape(-1, 2)
+        for start in range(int(first), int(stop), size)
+    ]
+
+
+def sounding_span(audio_mask: Bool) -> tuple[int, int]:
+    """Return the frames [start, stop) from the first to the last one with sound in the file."""
+    where = np.flatnonzero(audio_mask)
+    return (int(where[0]), int(where[-1]) + 1) if where.size else (0, 0)
+
+
+class Sync:
+    """Adds the lip sync of each clip.
+
+    ``sync`` is [score 0..5, offset in frames (> 0: the sound leads), LSE-C, LSE-D], or NaN with
+    ``sync_reason``: ``no_sound``, ``too_short`` (fewer windows than ``min_windows``), ``no_face``,
+    ``too_few_face_frames``.
+
+    Attributes:
+        digest: Of the weights in use.
+        demonstration: The weights are random.
+        dtype: Number format of the convolutions.
+        precision_note: How that format was chosen, for the run's report.
+    """
+
+    name: ClassVar[str] = "sync"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[tuple[str, ...]] = (
+        "sync_crops",
+        "sync_index",
+        "waveform",
+        "has_sound",
+        "frame_mask",
+        "audio_mask",
+        "frame_times",
+    )
+    adds: ClassVar[tuple[str, ...]] = ("sync", "sync_reason")
+
+    def __init__(self, config: SyncConfig, *, device: str = "cpu") -> None:
+        """Load the network.
+
+        Raises:
+            WeightsError: The weights cannot be had, or are not SyncNet's.
+            ValueError: The precision does not exist on ``device``.
+        """
+        import torch
+
+        self.config = config
+        self.device = torch.device(device)
+        net, loaded = load_syncnet(config.weights)
+        self.digest, self.demonstration = loaded.digest, loaded.demonstration
+        net.to(self.device)
+        wanted = choose_precision(config.precision, device)
+        self._streams(net, torch.float32)
+        self.precision_note = f"{wanted} as configured".removeprefix("torch.")
+        if config.precision == "auto" and wanted != torch.float32:
+            exact = self._probe()
+            self._streams(net, wanted)
+            error = float((self._probe() - exact).abs().max())
+            self.precision_note = (
+                f"{wanted}: distances on the probe within {error:.4f} of float32 "
+                f"(limit {PROBE_TOLERANCE})"
+            ).removeprefix("torch.")
+            if not error <= PROBE_TOLERANCE:  # NaN fails as well
+                self._streams(net, torch.float32)
+                self.precision_note = f"stays in float32; {self.precision_note}"
+        else:
+            self._streams(net, wanted)
+
+    def _streams(self, net: "SyncNet", dtype: "torch.dtype") -> None:
+        from model.syncnet import AudioStream2d, LipStream2d
+
+        self.dtype = dtype
+        self._lips = LipStream2d(net, dtype, mean=PIXEL_MEAN, rgb=True).eval()
+        self._sound = AudioStream2d(net, dtype).eval()
+
+    def _probe(self) -> "torch.Tensor":
+        """Return all distances between some synthetic lip and sound windows."""
+        import torch
+
+        from model.syncnet import WINDOW
+
+        frames = synthetic_face(8 + WINDOW - 1, seed=1)
+        lips = self.embed_lips(frames, np.arange(len(frames)), np.ones(8, np.bool_))
+        sound = self.embed_sound(synthetic_voice(1.0, seed=1), 16)
+        return torch.cdist(lips.double(), sound.double())
+
+    def __call__(self, batch: list[Row]) -> list[Row]:
+        """Add ``sync`` and ``sync_reason`` to every row."""
+        from model.sync_measures import sync_score
+
+        for row in batch:
+            found = self._clip(row)
+            if isinstance(found, str):
+                row["sync"], row["sync_reason"] = np.full(4, np.nan, np.float32), found
+                continue
+            score = sync_score(found.confidence)
+            values = (score, found.offset, found.confidence, found.min_distance)
+            row["sync"], row["sync_reason"] = np.array(values, np.float32), None
+        return batch
+
+    def _clip(self, row: Row) -> "SyncMeasures | Reason":
+        from model.mfcc import to_int16
+
+        if not row["has_sound"]:
+            return "no_sound"
+        index = row["sync_index"]
+        samples = to_int16(row["waveform"])
+        # Under the policy `whole` the clip's frames are others than SyncNet's, and their masks too.
+        if len(row["frame_times"]) == len(index):
+            index = np.where(row["frame_mask"][: len(index)], index, -1)
+            # Zeros that only fill up missing sound are not sound: the published tool ends there.
+            start, stop = sounding_span(row["audio_mask"][: len(index)])
+            end = stop * SAMPLE_RATE // FPS if stop < len(index) else len(samples)
+            index, samples = index[start:stop], samples[start * SAMPLE_RATE // FPS : end]
+        return self.measure(row["sync_crops"], index, samples)
+
+    def measure(
+        self, crops: U8, index: NDArray[np.int32], samples: NDArray[np.int16]
+    ) -> "SyncMeasures | Reason":
+        """Measure consecutive 25 fps frames against their sound.
+
+        Args:
+            crops: [k, 224, 224, 3] RGB, distinct face crops.
+            index: [frames] which crop shows in a frame, -1 for none.
+            samples: 16 kHz mono from the instant of the first frame.
+
+        Returns:
+            The measures, or why there are none.
+        """
+        from model.sync_measures import sync_measures
+        from model.syncnet import window_count
+
+        count = window_count(len(index), len(samples))
+        if count < self.config.min_windows:
+            return "too_short"
+        mask = window_mask(index >= 0, count)
+        if not (index >= 0).any():
+            return "no_face"
+        if mask.sum() < max(self.config.min_windows, self.config.min_face_share * count):
+            return "too_few_face_frames"
+        lips = self.embed_lips(crops, index, mask)
+        sound = self.embed_sound(samples, count)
+        return sync_measures(lips, sound, mask=mask, mode=self.config.mode)
+
+    def embed_lips(self, crops: U8, index: NDArray[np.integer], mask: Bool) -> "torch.Tensor":
+        """Embed the lip windows i (frames i .. i + 4) where ``mask``: [n, 1024], others zero."""
+        import torch
+
+        from model.syncnet import EMBEDDING, WINDOW, stack_windows
+
+        lips = torch.zeros(len(mask), EMBEDDING)
+        with torch.inference_mode():
+            for start, stop in runs(mask, self.config.batch_windows):
+                frames = torch.from_numpy(crops[index[start : stop + WINDOW - 1]]).to(self.device)
+                windows = stack_windows(frames, PIXEL_MEAN, self.dtype)
+                lips[start:stop] = self._lips(windows).cpu()
+        return lips
+
+    def embed_sound(self, samples: NDArray[np.int16], windows: int) -> "torch.Tensor":
+        """Embed the sound windows of frames 0 .. ``windows`` - 1: [n, 1024]."""
+        import torch
+
+        from model.mfcc import mfcc
+        from model.syncnet import audio_windows
+
+        cut = audio_windows(torch.from_numpy(mfcc(samples)), windows)
+        with torch.inference_mode():
+            parts = [
+                self._sound(part.to(self.device, self.dtype)).cpu()
+                for part in torch.split(cut, self.config.batch_windows)
+            ]
+            return torch.cat(parts)

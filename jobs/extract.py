@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""Extract features from a corpus of talking-face videos into Parquet shards.
+
+    python jobs/extract.py --corpus CORPUS --out OUT --weights seeded
+    ray job submit --working-dir . -- python jobs/extract.py --corpus s3://… --out s3://… --weights …
+    python jobs/extract.py --inspect OUT
+
+Exit status: 0 done, 1 more failures than --max-failures allows, 2 wrong usage or settings,
+3 the run could not go on (what was committed stands; start it again to resume), 130 interrupted.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+OK, TOO_MANY_FAILURES, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    p = argparse.ArgumentParser(
+        prog="jobs/extract.py",
+        description="Extract features from talking-face videos into Parquet shards.",
+        epilog="Exit status: 0 done, 1 too many failures, 2 usage, 3 run failed, 130 interrupted.",
+    )
+    what = p.add_argument_group("what")
+    what.add_argument("--corpus", metavar="URI", help="folder, glob, bucket prefix, video or manifest (CSV, JSONL, Parquet)")
+    what.add_argument("--out", metavar="URI", help="folder or bucket prefix of the output")
+    what.add_argument("--pattern", help="names in paths, as {generator}/{speaker}.mp4")
+    what.add_argument("--limit", type=int, metavar="N", help="process at most N videos in this run")
+    what.add_argument("--retry-failed", action="store_true", help="try videos again that failed before")
+    values = p.add_argument_group("values")
+    values.add_argument("--weights", metavar="SOURCE", help="of every backbone: pretrained or seeded (demonstration only)")
+    for name in ("visual", "audio", "sync"):
+        values.add_argument(f"--{name}-weights", metavar="SOURCE", help="pretrained, seeded, or a path or URI")
+    values.add_argument("--modalities", metavar="A,B", help="slim mode: extract only these")
+    values.add_argument("--policy", choices=("windows", "whole"), help="how a video is cut into clips")
+    values.add_argument("--hop", type=float, metavar="S", help="seconds between clip starts")
+    values.add_argument("--config", metavar="YAML", help="settings, see configs/")
+    values.add_argument("--set", action="append", default=[], metavar="A.B=V", help="one setting; may be repeated")
+    how = p.add_argument_group("how")
+    how.add_argument("--workers", type=int, metavar="N", help="encoding workers; default: what the cluster holds")
+    how.add_argument("--address", help="Ray cluster; default $RAY_ADDRESS, else a local one")
+    how.add_argument("--max-failures", metavar="N|P%%", help="exit with status 1 when more videos fail")
+    how.add_argument("--wait-lock", action="store_true", help="wait for another run on the same output")
+    how.add_argument("--dry-run", action="store_true", help="say what would be done and how big it will be")
+    how.add_argument("--inspect", metavar="OUT", help="print what is in a shard set and exit")
+    return p
+
+
+def overrides(args: argparse.Namespace) -> list[str]:
+    """Turn convenience options into settings; ``--set`` comes last and wins."""
+    import json
+
+    def quoted(value: object) -> str:
+        return json.dumps(value)  # JSON is YAML: no string is mistaken for a number or a list
+
+    settings: list[str] = []
+    for name in ("visual", "audio", "sync"):
+        source = getattr(args, f"{name}_weights") or args.weights
+        if source is not None:
+            settings.append(f"{name}.weights={quoted(source)}")
+    direct = {
+        "corpus.corpus": args.corpus,
+        "corpus.pattern": args.pattern,
+        "decode.policy": args.policy,
+        "decode.hop_s": args.hop,
+        "resources.workers": args.workers,
+        "run.limit": args.limit,
+        "run.retry_failed": args.retry_failed or None,
+        "run.wait_lock": args.wait_lock or None,
+        "modalities": args.modalities.split(",") if args.modalities else None,
+    }
+    settings += [f"{key}={quoted(value)}" for key, value in direct.items() if value is not None]
+    return settings + args.set
+
+
+def allowed_failures(text: str | None, videos: int) -> float:
+    """Return how many of ``videos`` may fail.
+
+    Raises:
+        ValueError: ``text`` is neither a count nor a percentage.
+    """
+    if text is None:
+        return float("inf")
+    number = text.removesuffix("%")
+    try:
+        value = float(number)
+    except ValueError:
+        raise ValueError(f"--max-failures {text}: expected a count or a percentage such as 5%") from None
+    if value < 0 or (number == text and value != int(value)):
+        raise ValueError(f"--max-failures {text}: expected a count or a percentage such as 5%")
+    return value / 100 * videos if number != text else value
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and schedulers end a job this way
+    if args.inspect:
+        return _guarded(lambda: _inspect(args.inspect))
+    if not args.corpus and not args.config:
+        return _usage("--corpus is needed (or --config with corpus.corpus)")
+    if not args.out and not args.dry_run:
+        return _usage("--out is needed")
+    return _guarded(lambda: _extract(args))
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _usage(message: str) -> int:
+    print(f"jobs/extract.py: {message}", file=sys.stderr)
+    return USAGE
+
+
+def _guarded(command: Any) -> int:
+    from pipelines.config import ConfigError
+    from pipelines.corpus import CorpusError
+    from pipelines.lock import LockHeld
+    from pipelines.pool import RunError
+    from pipelines.extract import OutputMismatch
+    from pipelines.resources import ResourceError
+    from pipelines.storage import StorageError
+
+    try:
+        return int(command())
+    except (ConfigError, CorpusError, OutputMismatch, ResourceError) as error:
+        return _usage(str(error))
+    except (RunError, StorageError, LockHeld) as error:
+        print(f"jobs/extract.py: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted; what was committed stands, start again to resume", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _inspect(out: str) -> int:
+    from pipelines.inspect import describe
+
+    print(describe(out))
+    return OK
+
+
+def _extract(args: argparse.Namespace) -> int:
+    from pipelines.config import ConfigError, load_config
+    from pipelines.extract import ExtractConfig, extract
+    from pipelines.preview import preview
+
+    config = load_config(ExtractConfig, args.config, overrides(args))
+    try:
+        allowed_failures(args.max_failures, 0)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if args.dry_run:
+        print(preview(config, args.out, args.address))
+        return OK
+    summary = extract(config, args.out, address=args.address)
+    print(report(summary, args.out))
+    videos = summary["videos"]
+    failed = videos["failed"] + videos["failed_before"]
+    if failed > allowed_failures(args.max_failures, videos["corpus"]):
+        print(f"{failed} of {videos['corpus']} videos failed: more than --max-failures {args.max_failures}", file=sys.stderr)
+        return TOO_MANY_FAILURES
+    return OK
+
+
+def report(summary: dict[str, Any], out: str) -> str:
+    """Write the account of a run for a person."""
+    from pipelines.progress import duration
+    from pipelines.storage import strip_credentials
+
+    videos = summary["videos"]
+    lines = [
+        f"{videos['done']} videos extracted, {videos['failed']} failed, "
+        f"{videos['done_before']} done before, {videos['failed_before']} failed before",
+    ]
+    if "work_seconds" in summary:
+        lines += [
+            f"{summary['clips']} clips in {duration(summary['work_seconds'])} of work "
+            f"({duration(summary['wall_seconds'])} in all): {summary['clips_per_second']:.2f} clips/s, "
+            f"workers busy {summary['busy_share']:.0%}",
+            "time by stage: "
+            + ", ".join(f"{name} {share:.0%}" for name, share in summary["stage_share"].items()),
+        ]
+    if summary["failures"]:
+        counts = ", ".join(f"{count} {reason}" for reason, count in summary["failures"].items())
+        lines.append(f"failures: {counts} (table: failures.parquet)")
+    if summary["uncovered_seconds"]:
+        lines.append(f"{summary['uncovered_seconds']:.1f} s of video are in no clip (tails under 1 s)")
+    lines.append(
+        f"total: {summary['total']['videos']} videos, {summary['total']['clips']} clips in {strip_credentials(out)}/features"
+    )
+    if summary.get("demonstration"):
+        lines.append("DEMONSTRATION: seeded (random) weights; these features have no meaning for real quality")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""What runs inside an extraction worker: both halves in one process, or decoding ahead of an encoder.
+
+The stage classes are the same; only where they run differs.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.encode import Encoder, Stage, backbone_stages, cpu_stages
+from actors.errors import VideoError
+from actors.features import STRUCT_FIELDS, FeaturesConfig
+from actors.types import Row, Timings, VideoRef
+from pipelines.resources import Plan
+from pipelines.storage import open_uri
+from pipelines.worker import HelperCrash, Processor, ProcessorInfo, Progress, VideoEnd
+
+AHEAD = 2  # prepared clips (about 45 MB each) that one preparer may hold before it waits
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractFactory:
+    """Makes the processor of a plan inside each worker; travels to the workers by pickle."""
+
+    config: FeaturesConfig
+    plan: Plan
+    expected_clips: int  # for each worker, to decide whether compiling pays
+    stall_seconds: float = 60.0
+
+    def __call__(self, threads: int) -> Processor:
+        if self.plan.layout == "split":
+            return SplitProcessor(self.config, self.plan, threads, self.expected_clips, self.stall_seconds)
+        return WholeProcessor(self.config, threads, self.expected_clips)
+
+
+class WholeProcessor:
+    """Decodes and encodes in one process: frames are never copied between processes."""
+
+    def __init__(self, config: FeaturesConfig, threads: int, expected_clips: int) -> None:
+        self._config = config
+        self._threads = threads
+        self._expected_clips = expected_clips
+
+    def load(self) -> ProcessorInfo:
+        """Load weights and models."""
+        from actors.prepare import Preparer
+
+        limit_threads(self._threads)
+        self._encoder = Encoder(
+            backbone_stages(self._config, "cpu", self._expected_clips) + cpu_stages(self._config)
+        )
+        self._preparer = Preparer(self._config)
+        return describe(self._config, self._encoder.stages)
+
+    def process(self, ref: VideoRef, progress: Progress, timings: Timings) -> Iterator[Row | VideoEnd]:
+        """Yield the rows of a video, then what is left of it."""
+        limit_threads(self._threads)
+        with open_uri(ref.uri) as file:
+            video = self._preparer.open(file, ref.video_id, timings, progress.beat)
+            for row in video.rows:
+                yield self._encoder([row], timings, progress.beat)[0]
+            yield VideoEnd(video.uncovered_s)
+
+    def ahead(self, coming: list[VideoRef]) -> None:
+        """Nothing to begin: there are no helper processes."""
+
+    def close(self) -> None:
+        """Nothing to end: there are no helper processes."""
+
+
+class PrepareWorker:
+    """The CPU half as a Ray actor: streams prepared clips to the encoder that owns it."""
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        self._config = config
+        self._preparer: Any = None
+
+    def load(self) -> int:
+        """Load the models; returns the process id."""
+        from actors.prepare import Preparer
+
+        limit_threads(1)
+        self._encoder = Encoder(cpu_stages(self._config))
+        self._preparer = Preparer(self._config)
+        return os.getpid()
+
+    def prepare(self, ref: VideoRef) -> Iterator[tuple[str, Any]]:
+        """Yield ``("row", row)`` for each clip, then ``("end", VideoEnd, Timings)``; errors as data."""
+        timings = Timings()
+        try:
+            with open_uri(ref.uri) as file:
+                video = self._preparer.open(file, ref.video_id, timings, _silent)
+                for row in video.rows:
+                    yield "row", self._encoder([row], timings, _silent)[0]
+                yield "end", (VideoEnd(video.uncovered_s), timings)
+        except VideoError as error:
+            yield "error", error
+
+
+def _silent(_stage: str) -> None:
+    pass
+
+
+@dataclass(slots=True)
+class _Running:
+    ref: VideoRef
+    helper: int
+    stream: Any
+    begun: float
+
+
+class SplitProcessor:
+    """Encodes on its device what its own CPU processes have prepared ahead.
+
+    The preparers belong to this worker: they end with it. One that dies or hangs is replaced here, and the
+    video that it was at is reported by :class:`HelperCrash`.
+    """
+
+    def __init__(
+        self, config: FeaturesConfig, plan: Plan, threads: int, expected_clips: int, stall_seconds: float
+    ) -> None:
+        self._config, self._plan, self._threads = config, plan, threads
+        self._expected_clips, self._stall_seconds = expected_clips, stall_seconds
+        self._helpers: list[Any] = []
+        self._running: dict[str, _Running] = {}
+
+    def load(self) -> ProcessorInfo:
+        """Load the backbones and start the preparers."""
+        limit_threads(self._threads)
+        self._class = ray.remote(**self._plan.preparer_options)(PrepareWorker)
+        self._helpers = [self._class.remote(self._config) for _ in range(self._plan.preparers)]
+        loading = [helper.load.remote() for helper in self._helpers]
+        self._encoder = Encoder(
+            backbone_stages(self._config, self._plan.device, self._expected_clips)
+        )
+        self.helper_pids: list[int] = ray.get(loading)
+        return describe(self._config, (*self._encoder.stages, *cpu_stages(self._config)))
+
+    def ahead(self, coming: list[VideoRef]) -> None:
+        """Let free preparers begin with the videos that come next."""
+        waiting = deque(ref for ref in coming if ref.video_id not in self._running)
+        busy = {running.helper for running in self._running.values()}
+        for helper in range(len(self._helpers)):
+            if helper not in busy and waiting:
+                ref = waiting.popleft()
+                stream = self._helpers[helper].prepare.options(
+                    num_returns="streaming", _generator_backpressure_num_objects=AHEAD
+                ).remote(ref)
+                self._running[ref.video_id] = _Running(ref, helper, stream, time.monotonic())
+
+    def process(self, ref: VideoRef, progress: Progress, timings: Timings) -> Iterator[Row | VideoEnd]:
+        """Yield the rows of a video as its preparer delivers them."""
+        self.ahead([ref])
+        running = self._running[ref.video_id]
+        finished = False
+        try:
+            while not finished:
+                kind, value = self._next(running, progress, timings)
+                if kind == "row":
+                    row = dict(value)
+                    yield self._encoder([row], timings, progress.beat)[0]
+                elif kind == "error":
+                    finished = True
+                    raise value
+                else:
+                    finished = True
+                    end, seconds = value
+                    for stage, spent in seconds.seconds.items():
+                        timings.add(f"ahead:{stage}", spent)
+                    yield end
+        finally:
+            self._running.pop(ref.video_id, None)
+            if not finished:
+                self._replace(running.helper)
+
+    def _next(self, running: _Running, progress: Progress, timings: Timings) -> tuple[str, Any]:
+        begun = time.perf_counter()
+        waited = 0.0
+        try:
+            while True:
+                # The next item is there, or the preparer must show it within the stall limit. Short waits keep this
+                # worker's own status alive.
+                ready, _ = ray.wait([running.stream], timeout=1.0)
+                if ready:
+                    ref = next(running.stream)
+                    progress.beat("wait")
+                    return ray.get(ref)  # type: ignore[no-any-return]
+                waited = time.perf_counter() - begun
+                progress.beat("wait")
+                if waited > self._stall_seconds:
+                    raise HelperCrash(
+                        "decode",
+                        "stalled",
+                        f"decoding made no progress for {waited:.0f} s; its process was ended",
+                    )
+        except RayActorError as error:
+            raise HelperCrash(
+                "decode",
+                "worker_died",
+                "the decoding process ended without a word while it worked on this video (a crash in "
+                f"native code, or out of memory): {str(error).splitlines()[0]}",
+            ) from None
+        except RayTaskError as error:
+            raise RuntimeError(f"preparing failed: {error.cause or error}") from error
+        finally:
+            timings.add("wait", time.perf_counter() - begun)
+
+    def _replace(self, helper: int) -> None:
+        ray.kill(self._helpers[helper])
+        self._helpers[helper] = self._class.remote(self._config)
+        self.helper_pids[helper] = ray.get(self._helpers[helper].load.remote())
+
+    def close(self) -> None:
+        """End the preparers."""
+        for helper in self._helpers:
+            ray.kill(helper)
+        self._helpers = []
+
+
+def limit_threads(threads: int) -> None:
+    """Hold every library of this thread to ``threads`` compute threads."""
+    import cv2
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
+def describe(config: FeaturesConfig, stages: tuple[Stage, ...]) -> ProcessorInfo:
+    """Say what the loaded stages are."""
+    from actors.decode import VERSION as DECODE_VERSION
+    from actors.faces import VERSION as FACES_VERSION
+    from actors.landmarks import FaceMesher
+
+    encoder = Encoder(stages)
+    versions = {"decode": DECODE_VERSION, "faces": FACES_VERSION, "landmarks": FaceMesher.version}
+    versions |= {stage.name: stage.version for stage in stages}
+    return ProcessorInfo(
+        extractors=dict(sorted(versions.items())),
+        weights=encoder.weights,
+        demonstration=encoder.demonstration,
+        struct_fields=STRUCT_FIELDS,
+        left_out=config.left_out,
+        notes=encoder.notes,
+    )

@@ -1,0 +1,72 @@
+"""The door: every wrong setting gets one clear line."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from model.config import Config
+from pipelines.config import ConfigError, differences, digest, load_config
+
+
+class Inner(Config):
+    hop_s: float = 6.0
+    mode: str = "a"
+
+
+class Root(Config):
+    decode: Inner = Inner()
+    count: int = Field(1, ge=1)
+
+
+def test_file_then_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("decode: {hop_s: 3}\ncount: 4\n")
+    config = load_config(Root, str(file), ["decode.hop_s=1.5", "decode.mode=b"])
+    assert config == Root(decode=Inner(hop_s=1.5, mode="b"), count=4)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("decode.hops=3", "decode.hops: there is no such setting; did you mean hop_s?"),
+        ("zzz=3", "zzz: there is no such setting; known here: count, decode"),
+        ("count=0", "count: Input should be greater than or equal to 1"),
+        ("count=many", "count: Input should be a valid integer"),
+        ("count", "expected section.setting=value"),
+        ("=1", "expected section.setting=value"),
+        ("count.a=1", "count: Input should be a valid integer"),
+        ("decode.mode=[", "the value is not YAML"),
+    ],
+)
+def test_wrong_settings_are_explained(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=r"(?s).*" + says.replace("?", r"\?").replace("[", r"\[")):
+        load_config(Root, None, [override])
+
+
+def test_several_problems_are_all_named() -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(Root, None, ["decode.hops=3", "count=0"])
+    assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(("text", "says"), [("- a", "expected sections"), ("a: [", "is not YAML")])
+def test_wrong_files_are_explained(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        load_config(Root, str(file), [])
+
+
+def test_missing_file_is_explained() -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(Root, "/nonexistent/c.yaml", [])
+
+
+def test_digest_ignores_order_and_notices_values() -> None:
+    assert digest({"a": 1, "b": {"c": 2}}) == digest({"b": {"c": 2}, "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_differences_name_the_place() -> None:
+    assert differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}}) == ["a.b: 1 -> 3", "c: 2 -> None"]
