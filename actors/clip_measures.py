@@ -45,8 +45,9 @@ class ClipMeasures:
 def frame_period(times: NDArray[np.float64]) -> float:
     """Return the seconds between the frames of a clip.
 
-    Under `windows` frames stand on the 25 fps grid and a timestamp lies within half a source frame of
-    its position; then it is exactly 1/25 s. Under `whole` frames are as far apart as that policy took them.
+    Under `windows` frames stand on the 25 fps grid and a timestamp lies within half a source frame
+    of its position; then it is exactly 1/25 s. Under `whole` frames are as far apart as that
+    policy took them.
 
     Args:
         times: [n] timestamps of the clip's frames, seconds.
@@ -72,7 +73,9 @@ def frame_bounds(hops: int, frames: int, period_s: float) -> NDArray[np.intp]:
 
 def frame_means(values: NDArray[np.floating], bounds: NDArray[np.intp]) -> NDArray[np.float64]:
     """Mean of the hops of each frame: ``values`` [N, …] -> [frames, …]."""
-    total = np.concatenate([np.zeros_like(values[:1], np.float64), np.cumsum(values, 0, np.float64)])
+    total = np.concatenate(
+        [np.zeros_like(values[:1], np.float64), np.cumsum(values, 0, np.float64)]
+    )
     count = (bounds[:, 1] - bounds[:, 0]).reshape(-1, *([1] * (values.ndim - 1)))
     result: NDArray[np.float64] = (total[bounds[:, 1]] - total[bounds[:, 0]]) / count
     return result
@@ -94,7 +97,7 @@ def crop_sharpness(crops: U8, index: NDArray[np.int32]) -> F32:
     return np.array([each[i] if i >= 0 else np.nan for i in index], np.float32)
 
 
-def _faces_only(values: F32, face: Bool) -> F32:
+def _faces_only(values: NDArray[np.floating], face: Bool) -> F32:
     result: F32 = np.where(face, values, np.nan).astype(np.float32)
     return result
 

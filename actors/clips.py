@@ -55,11 +55,11 @@ def plan_clips(index: FrameIndex, duration_s: float, config: DecodeConfig) -> Cl
     """Cut a video into clips.
 
     `windows`: clip k spans [k hop, min(k hop + 6, duration)). A clip shorter than 1 s is none; with
-    overlapping windows, neither is one that lies inside the clip before it, so clips end with the first that
-    reaches the end of the video. What follows the last clip is reported as uncovered.
+    overlapping windows, neither is one that lies inside the clip before it, so clips end with the
+    first that reaches the end of the video. What follows the last clip is reported as uncovered.
 
-    `whole`: one clip from every Δ-th frame, thinned evenly to 150, with all of the sound. Its flaws stand
-    at :class:`actors.decode.DecodeConfig`.
+    `whole`: one clip from every Δ-th frame, thinned evenly to 150, with all of the sound. Its flaws
+    stand at :class:`actors.decode.DecodeConfig`.
 
     Args:
         index: All frames of the video.

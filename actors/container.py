@@ -7,6 +7,7 @@ and FFmpeg is told which one it is. It never sees a file name, and every attempt
 something else is refused.
 """
 
+import errno
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NoReturn
 
@@ -41,7 +42,7 @@ _PLAYLIST_STARTS = (
 
 
 def sniff(head: bytes) -> str | None:
-    """Return FFmpeg's name of the container that ``head`` (the file's first bytes) begins, or None."""
+    """Return FFmpeg's name of the container that begins with ``head``, or None."""
     if head[4:8] in _MOV_BOXES:
         return "mov"
     if head.startswith(b"\x1a\x45\xdf\xa3"):
@@ -113,8 +114,8 @@ class Source:
         except ValueError:
             return -1  # before the start: what a damaged index may ask for
         except Exception as error:  # noqa: BLE001 - any type; kept, and raised by check()
-            if isinstance(error, OSError) and error.errno == 22:  # EINVAL: the same, a plain file
-                return -1
+            if isinstance(error, OSError) and error.errno == errno.EINVAL:
+                return -1  # the same, from a plain file
             self._error = error
             return -1
 
@@ -259,7 +260,8 @@ def picture_stream(container: Any) -> Any:
         raise VideoError(
             "open",
             "unsupported_codec",
-            "The video codec is unknown to this build of FFmpeg; convert the video, for example to H.264.",
+            "The video codec is unknown to this build of FFmpeg; convert the video, for example to "
+            "H.264.",
         )
     return streams[0]
 
@@ -279,22 +281,29 @@ def packets(container: Any, source: Source, streams: list[Any]) -> Iterator[Any]
 
     for _ in range(MAX_DEMUX_ERRORS):
         progress = False
-        try:
-            for packet in container.demux(streams):
-                source.check("decode")
-                # An empty packet would flush the decoder for good.
-                if packet.size == 0:
-                    continue
-                if packet.has_sidedata("encryption_info"):
-                    raise VideoError(
-                        "decode", "encrypted", "The video is encrypted and cannot be decoded."
-                    )
-                progress = True
-                yield packet
-        except ExternalReferenceError as error:
-            raise _external() from error
-        except av.FFmpegError:
-            if progress:
+        demuxed = container.demux(streams)
+        while True:
+            try:
+                packet = next(demuxed, None)
+            except ExternalReferenceError as error:
+                raise _external() from error
+            except (av.FFmpegError, IndexError):
+                # IndexError: at the end of a damaged MPEG-TS, for streams that appeared on the way.
+                packet = None
+                damaged = True
+            else:
+                damaged = False
+            source.check("decode")
+            if packet is None:
+                break
+            # An empty packet would flush the decoder for good.
+            if packet.size == 0:
                 continue
-        source.check("decode")
-        return
+            if packet.has_sidedata("encryption_info"):
+                raise VideoError(
+                    "decode", "encrypted", "The video is encrypted and cannot be decoded."
+                )
+            progress = True
+            yield packet
+        if not (damaged and progress):
+            return

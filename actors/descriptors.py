@@ -1,7 +1,7 @@
-"""Scalar descriptors of a clip that need no weights (SPEC section 9); docs/descriptors.md has the table.
+"""Scalar descriptors of a clip that need no weights (SPEC section 9).
 
-They name the likely cause where quality drops and may join the evaluators as an auxiliary vector. Each is a number or None
-where it is undefined.
+The table is docs/descriptors.md. They name the likely cause where quality drops and may join the
+evaluators as an auxiliary vector. Each is a number or None where it is undefined.
 """
 
 from typing import Final
@@ -13,8 +13,9 @@ from actors import descriptors_face as face
 from actors import descriptors_picture as picture
 from actors import descriptors_sound as speech
 from actors.clip_measures import MEASURES_NEED, ClipMeasures, frame_bounds, frame_means, measures_of
+from actors.pitch import HOP
 from actors.sound_frames import HOP_SECONDS
-from actors.types import SAMPLE_RATE, Bool, Row
+from actors.types import Bool, Row
 from model.config import Config
 
 Values = dict[str, float | None]
@@ -59,13 +60,14 @@ def lagged_correlation(
         max_lag: Shifts searched, frames to each side.
 
     Returns:
-        The lag in frames (positive: the sound leads the picture, SyncNet's sign), refined by a parabola, and
-        Pearson's correlation there; None when fewer than 25 pairs remain or one of the two does not vary.
+        The lag in frames (positive: the sound leads the picture, SyncNet's sign), refined by a
+        parabola, and Pearson's correlation there; None when fewer than 25 pairs remain or one of
+        the two does not vary.
     """
     n = envelope.size
-    lags = np.arange(-max_lag, max_lag + 1)
-    height = np.full(lags.size, np.nan)
-    for at, lag in enumerate(lags):
+    height = np.full(2 * max_lag + 1, np.nan)
+    for at in range(height.size):
+        lag = at - max_lag
         sound = envelope[max(0, -lag) : n - max(0, lag)]
         lips = opening[max(0, lag) : n - max(0, -lag)]
         both = np.isfinite(sound) & np.isfinite(lips)
@@ -78,17 +80,17 @@ def lagged_correlation(
         return None
     best = int(np.nanargmax(height))
     top, shift = float(height[best]), 0.0
-    if 0 < best < lags.size - 1 and np.isfinite(height[best - 1 : best + 2]).all():
+    if 0 < best < height.size - 1 and np.isfinite(height[best - 1 : best + 2]).all():
         before, after = float(height[best - 1]), float(height[best + 1])
         curve = before - 2 * top + after
         if curve < -1e-12:
             shift = 0.5 * (before - after) / curve
             top -= 0.25 * (before - after) * shift
-    return float(lags[best]) + shift, min(top, 1.0)
+    return best - max_lag + shift, min(top, 1.0)
 
 
 def rhythm_agreement(syllable_rate: float | None, lip_rate: float | None) -> float | None:
-    """Smaller over larger of two rates, 1 when they agree; None when either is undefined or both are 0."""
+    """Smaller over larger of two rates; None when either is undefined or both are 0."""
     if syllable_rate is None or lip_rate is None or max(syllable_rate, lip_rate) == 0:
         return None
     return min(syllable_rate, lip_rate) / max(syllable_rate, lip_rate)
@@ -110,7 +112,7 @@ def sound_descriptors(row: Row, measures: ClipMeasures) -> Values:
         return dict.fromkeys(SOUND_DESCRIPTORS)
     use = _audible_hops(measures, row["audio_mask"], len(sound.power))
     spans = np.flatnonzero(use)
-    samples = row["waveform"][spans[0] * 160 : (spans[-1] + 1) * 160]
+    samples = row["waveform"][spans[0] * HOP : (spans[-1] + 1) * HOP]
     active = sound.active & use
     seconds, spoken = float(use.sum()) * HOP_SECONDS, float(active.sum()) * HOP_SECONDS
     nuclei = speech.syllable_nuclei(sound)
@@ -131,8 +133,7 @@ def face_descriptors(row: Row, measures: ClipMeasures) -> Values:
     """Everything that the face alone tells."""
     period, n = measures.period_s, measures.frames
     seen = row["face_mask"] & row["frame_mask"]
-    points = face.face_points(row["landmarks"][:n], row["image_size"])
-    points[~seen[:n]] = np.nan
+    points, iod = face.face_points(row["landmarks"][:n], seen[:n], row["image_size"])
     seconds = float(seen.sum()) * period
     blinks = face.count_blinks(face.eye_aspect_ratio(points), period)
     sharpness = measures.face_sharpness[np.isfinite(measures.face_sharpness)]
@@ -141,7 +142,7 @@ def face_descriptors(row: Row, measures: ClipMeasures) -> Values:
         "au_jerk": face.au_jerk(points, period),
         "facial_asymmetry": face.facial_asymmetry(points),
         "blink_rate": 60 * blinks / seconds if seconds >= 1.0 else None,
-        **face.head_motion(points, period),
+        **face.head_motion(points, iod, period),
         "face_sharpness": float(sharpness.mean(dtype=np.float64)) if sharpness.size else None,
     }
 
@@ -181,7 +182,11 @@ def describe(row: Row, measures: ClipMeasures) -> Values:
         **face_descriptors(row, measures),
         **joint_descriptors(row, measures, sound["articulation_rate"]),
         **picture.picture_descriptors(
-            row["frame_stats"], row["frame_mask"], measures.fresh, measures.period_s
+            row["frame_stats"],
+            row["frame_mask"],
+            measures.fresh,
+            measures.frames,
+            measures.period_s,
         ),
         **sound,
     }

@@ -1,7 +1,8 @@
-"""Descriptors of the face: lips, expression, blinks, head motion. Pure functions of landmark tracks.
+"""Descriptors of the face: lips, expression, blinks, head motion.
 
-Lengths are in interocular units (iod): the distance between the outer eye corners in the picture. Times are seconds.
-A value that is undefined (no face, too few frames) is None.
+Pure functions of landmark tracks. Lengths are in interocular units (iod): the distance between the
+outer eye corners in the picture. Times are seconds. A value that is undefined (no face, too few
+frames) is None.
 """
 
 from typing import Final
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.action_units import AU_NUMBERS, formulas
-from actors.landmarks import POINTS
+from actors.landmarks import N_POINTS, POINTS
 from actors.sound_frames import runs
 from actors.types import F32, Bool
 
@@ -34,23 +35,29 @@ PAIRS: Final = (
 )
 # Action units that are lengths; the others are reciprocals or multiples of these.
 LENGTH_UNITS: Final = (1, 2, 4, 5, 6, 9, 10, 12, 17, 20, 25)
-_BLINK_DEPTH: Final = 0.35  # of the open eye
+_BLINK_DEPTH: Final = 0.25  # of the open eye
 _LONGEST_BLINK_S: Final = 0.5
+_REACH: Final = 2  # frames to each side over which the head's speed is taken
 _FROZEN_MOUTH: Final = 0.012  # iod, peak to peak
 _LIP_STROKE: Final = 0.02  # iod, least rise and fall of one opening
 
 
-def face_points(landmarks: F32, image_size: tuple[int, int]) -> Points:
-    """Landmarks [n, 1404] -> points [n, 468, 3] in iod, aspect ratio corrected.
+def face_points(
+    landmarks: F32, face: Bool, image_size: tuple[int, int]
+) -> tuple[Points, NDArray[np.float64]]:
+    """Bring landmarks [n, 1404] into interocular units, the picture's aspect ratio corrected.
 
-    Face Mesh gives depth on the scale of x. Rows without a face (all zero) become NaN.
+    Face Mesh gives depth on the scale of x.
+
+    Returns:
+        Points [n, 468, 3] in iod and the iod [n] in pixels; NaN without a face.
     """
     height, width = image_size
-    points = landmarks.reshape(-1, 468, 3) * np.array([width, height, width], np.float64)
+    points = landmarks.reshape(-1, N_POINTS, 3) * np.array([width, height, width], np.float64)
     eyes = points[:, LEFT_EYE_OUTER, :2] - points[:, RIGHT_EYE_OUTER, :2]
     iod = np.hypot(eyes[:, 0], eyes[:, 1])
-    result: Points = points / np.where(iod > 1e-6, iod, np.nan)[:, None, None]
-    return result
+    iod = np.where(face & (iod > 1e-6), iod, np.nan)
+    return points / iod[:, None, None], iod
 
 
 def _mean(values: NDArray[np.floating]) -> float | None:
@@ -60,7 +67,9 @@ def _mean(values: NDArray[np.floating]) -> float | None:
 
 def derivative(values: NDArray[np.floating], order: int, period_s: float) -> NDArray[np.float64]:
     """Finite difference along the first axis; NaN where a frame of it is missing."""
-    result: NDArray[np.float64] = np.diff(values.astype(np.float64), order, axis=0) / period_s**order
+    result: NDArray[np.float64] = (
+        np.diff(values.astype(np.float64), order, axis=0) / period_s**order
+    )
     return result
 
 
@@ -83,7 +92,7 @@ def au_jerk(points: Points, period_s: float) -> float | None:
 
 
 def rigid_rotations(source: Points, target: Points) -> Points:
-    """Rotations that best turn each centred ``source`` into ``target`` (Kabsch), [n, p, 3] -> [n, 3, 3]."""
+    """Rotations [n, 3, 3] that best turn centred ``source`` into ``target`` [n, p, 3] (Kabsch)."""
     covariance = np.einsum("npi,npj->nij", target, source)
     u, _, vt = np.linalg.svd(covariance)
     sign = np.sign(np.linalg.det(u @ vt))
@@ -93,14 +102,15 @@ def rigid_rotations(source: Points, target: Points) -> Points:
 
 
 def _centred(points: Points) -> Points:
-    return points - points.mean(axis=1, keepdims=True)
+    result: Points = points - points.mean(axis=1, keepdims=True)
+    return result
 
 
 def facial_asymmetry(points: Points) -> float | None:
     """RMS distance between the face and its mirror image, iod; 0 for a symmetric face.
 
-    The mirror image is laid onto the face by the best rigid motion first, so that turning the head does not
-    count.
+    The mirror image is laid onto the face by the best rigid motion first, so that turning the head
+    does not count.
     """
     points = points[np.isfinite(points[:, 0, 0])]
     if not len(points):
@@ -126,7 +136,8 @@ def eye_aspect_ratio(points: Points) -> NDArray[np.float64]:
 def count_blinks(ratio: NDArray[np.float64], period_s: float) -> int:
     """Number of blinks in a track of the eye aspect ratio [n].
 
-    A blink is a dip by at least 35 % of the open eye (90th percentile) that lasts at most 0.5 s at half its depth.
+    A blink is a dip by at least a quarter of the open eye (90th percentile) that lasts at most 0.5
+    s at half its depth.
     """
     import scipy.signal
 
@@ -141,35 +152,47 @@ def count_blinks(ratio: NDArray[np.float64], period_s: float) -> int:
     return int(dips.size)
 
 
-def head_motion(points: Points, period_s: float) -> dict[str, float | None]:
+def head_motion(
+    points: Points, iod: NDArray[np.float64], period_s: float
+) -> dict[str, float | None]:
     """Speed and range of the head, from points of the skull.
 
+    Speeds are taken over four frames, centred, which divides the noise of the landmarks by four
+    and keeps motion up to about 3 Hz.
+
+    Args:
+        points: [n, 468, 3] iod of their own frame, NaN without a face.
+        iod: [n] pixels, so that all frames can be measured by one unit, their median.
+        period_s: Seconds between frames.
+
     Returns:
-        Translation in the picture (iod/s), rotation (degrees/s), and the largest rotation from the first seen pose
-        (degrees). Landmark noise sets a floor of a few degrees/s.
+        Translation in the picture (iod/s), rotation (degrees/s), and the largest rotation from the
+        first seen pose (degrees). Noise sets a floor of a few degrees/s.
     """
-    skull = points[:, np.array(RIGID)]
-    centre = skull[:, :, :2].mean(axis=1)
-    speed = np.linalg.norm(derivative(centre, 1, period_s), axis=1)
-    pairs = np.isfinite(speed)
-    seen = np.flatnonzero(np.isfinite(centre[:, 0]))
-    turned: float | None = None
-    reach: float | None = None
-    if pairs.any():
-        turned = float(_angles(skull[:-1][pairs], skull[1:][pairs]).mean()) / period_s
-    if seen.size:
-        first = np.broadcast_to(skull[seen[0]], skull[seen].shape)
-        reach = float(_angles(first, skull[seen]).max())
+    skull = points[:, np.array(RIGID)] * (iod / np.nanmedian(iod))[:, None, None]
+    seen = np.flatnonzero(np.isfinite(skull[:, 0, 0]))
+    names = ("head_translation_speed", "head_rotation_speed", "head_rotation_range")
+    if not seen.size:
+        return dict.fromkeys(names)
+    first = np.broadcast_to(skull[seen[0]], skull[seen].shape)
+    reach = float(_angles(first, skull[seen]).max())
+    before, after = skull[: -2 * _REACH], skull[2 * _REACH :]
+    pairs = np.isfinite(before[:, 0, 0] + after[:, 0, 0])
+    if not pairs.any():
+        return {**dict.fromkeys(names), "head_rotation_range": reach}
+    before, after, span = before[pairs], after[pairs], 2 * _REACH * period_s
+    moved = np.linalg.norm((after - before)[:, :, :2].mean(axis=1), axis=1)
     return {
-        "head_translation_speed": _mean(speed),
-        "head_rotation_speed": turned,
+        "head_translation_speed": float(moved.mean()) / span,
+        "head_rotation_speed": float(_angles(before, after).mean()) / span,
         "head_rotation_range": reach,
     }
 
 
 def _angles(source: Points, target: Points) -> NDArray[np.float64]:
     rotation = rigid_rotations(_centred(source), _centred(target))
-    # The vector of the skew part has length 2 sin(angle): exact for small angles, where arccos is not.
+    # The vector of the skew part has length 2 sin(angle): exact for small angles, where arccos is
+    # not.
     skew = np.stack([rotation[:, i, j] - rotation[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))])
     cosine = (np.trace(rotation, axis1=1, axis2=2) - 1) / 2
     result: NDArray[np.float64] = np.degrees(np.arctan2(np.linalg.norm(skew, axis=0) / 2, cosine))
@@ -179,8 +202,8 @@ def _angles(source: Points, target: Points) -> NDArray[np.float64]:
 def frozen_mouth(opening: F32, width: F32, speaking: Bool, period_s: float) -> float | None:
     """Longest time in which somebody speaks and the mouth stands still, seconds.
 
-    Still means that opening and width both stay within 0.012 iod, peak to peak, which is about the noise of
-    Face Mesh on a frozen picture that was coded again.
+    Still means that opening and width both stay within 0.012 iod, peak to peak, which is about the
+    noise of Face Mesh on a frozen picture that was coded again.
 
     Args:
         opening: [T] lip opening, iod, NaN without a face.

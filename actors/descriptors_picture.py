@@ -18,20 +18,24 @@ def _mean(values: NDArray[np.floating]) -> float | None:
 
 
 def flicker(values: NDArray[np.floating]) -> float | None:
-    """Mean distance of a frame's value from the mean of its two neighbours; a steady drift gives 0."""
+    """Mean distance of a frame's value from the mean of its neighbours; steady drift gives 0."""
     return _mean(np.abs(np.diff(values.astype(np.float64), 2)) / 2)
 
 
-def freezes(duplicate: NDArray[np.floating], seconds: NDArray[np.float64]) -> dict[str, float | None]:
+def freezes(
+    duplicate: NDArray[np.floating], seconds: NDArray[np.float64]
+) -> dict[str, float | None]:
     """Duplicated and frozen frames.
 
     Args:
-        duplicate: [n] 1 for a frame that repeats the one before it; NaN unknown (the video's first).
+        duplicate: [n] 1 for a frame that repeats the one before it; NaN unknown (the video's
+            first).
         seconds: [n] how long each frame is shown.
 
     Returns:
-        The share of frames that are repeats, the share of time in freezes (a picture that stays for at least
-        0.2 s by repeats), and the longest such time. None without a frame that has one before it.
+        The share of frames that are repeats, the share of time in freezes (a picture that stays
+        for at least 0.2 s by repeats), and the longest such time. None without a frame that has
+        one before it.
     """
     known = np.isfinite(duplicate)
     if not known.any():
@@ -48,25 +52,24 @@ def freezes(duplicate: NDArray[np.floating], seconds: NDArray[np.float64]) -> di
 
 
 def picture_descriptors(
-    stats: F32, frame_mask: Bool, fresh: Bool, period_s: float
+    stats: F32, frame_mask: Bool, fresh: Bool, frames: int, period_s: float
 ) -> dict[str, float | None]:
     """Describe the picture of a clip.
 
     Args:
         stats: [T, len(FRAME_STATS)].
         frame_mask: [T] real frames.
-        fresh: [T] frames that show another source frame than the one before; a source slower than 25 fps
-            fills the grid with repeats that are no fault of the video.
+        fresh: [T] frames that show another source frame than the one before; a source slower than
+            25 fps fills the grid with repeats that are no fault of the video.
+        frames: Length of the clip in frames.
         period_s: Seconds between frames.
 
     Returns:
         Descriptor -> value, None where undefined.
     """
-    use = frame_mask & fresh
-    shown = np.flatnonzero(use)
-    end = int(np.flatnonzero(frame_mask).max(initial=-1)) + 1
-    seconds = np.diff(np.append(shown, max(end, 1))) * period_s
-    own = stats[use]
+    shown = np.flatnonzero(fresh)
+    seconds = np.diff(np.append(shown, frames)) * period_s
+    own = np.where(frame_mask[shown, None], stats[shown], np.nan)
     return {
         "luma": _mean(own[:, STAT["luma_mean"]]),
         "contrast": _mean(own[:, STAT["luma_std"]]),

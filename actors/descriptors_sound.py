@@ -15,8 +15,9 @@ from actors.types import F32, SAMPLE_RATE, Bool
 
 BANDS_HZ: Final = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8001))
 
-# ITU-R BS.1770-5, annex 1: the two stages of the K-weighting given there for 48 kHz, as analogue prototypes
-# (De Man, "Evaluation of implementations of the EBU R128 loudness measurement", AES 145, 2018).
+# ITU-R BS.1770-5, annex 1: the two stages of the K-weighting given there for 48 kHz, as analogue
+# prototypes (De Man, "Evaluation of implementations of the EBU R128 loudness measurement", AES
+# 145, 2018).
 _SHELF: Final = (1681.974450955533, 3.999843853973347, 0.7071752369554196)  # Hz, dB, Q
 _HIGH_PASS: Final = (38.13547087602444, 0.5003270373238773)  # Hz, Q
 _LOUDNESS_OFFSET: Final = -0.691
@@ -61,7 +62,8 @@ def k_weighting(rate: int) -> NDArray[np.float64]:
 def loudness_lufs(samples: F32, rate: int = SAMPLE_RATE) -> float | None:
     """Integrated loudness of a mono signal (ITU-R BS.1770: K-weighting, 400 ms blocks, both gates).
 
-    A full-scale sine of 997 Hz has -3.01 LUFS. None when every block lies under the absolute gate of -70 LUFS.
+    A full-scale sine of 997 Hz has -3.01 LUFS. None when every block lies under the absolute gate
+    of -70 LUFS.
     """
     import scipy.signal
 
@@ -83,7 +85,9 @@ def level_descriptors(samples: F32) -> dict[str, float | None]:
     """Level, loudness, crest factor and clipping of a piece of sound."""
     power = float((samples.astype(np.float64) ** 2).mean()) if samples.size else 0.0
     if power < FLOOR_POWER:
-        return dict.fromkeys(("loudness_dbfs", "loudness_lufs", "crest_factor_db", "clipping_share"))
+        return dict.fromkeys(
+            ("loudness_dbfs", "loudness_lufs", "crest_factor_db", "clipping_share")
+        )
     peak = float(np.abs(samples).max())
     return {
         "loudness_dbfs": 10 * np.log10(power),
@@ -94,9 +98,11 @@ def level_descriptors(samples: F32) -> dict[str, float | None]:
 
 
 def clipping_share(samples: F32) -> float:
-    """Share of samples in flat tops: three or more in a row within 2 % of the extreme of their sign.
+    """Share of samples in flat tops.
 
-    Works at any level, since clipped sound may have been attenuated later. A pure tone has slow tops and reads as
+    A flat top is three or more samples in a row within 2 % of the extreme of their sign.
+        Works at any level, since clipped sound may have been attenuated later. A pure tone has
+        slow tops and reads as
     clipped by several per cent; speech has them for under 0.1 %.
     """
     flat = 0
@@ -127,9 +133,10 @@ def pitch_descriptors(sound: SoundFrames, use: Bool) -> dict[str, float | None]:
 def snr(sound: SoundFrames, use: Bool) -> float | None:
     """Ratio of speech to noise, dB: mean power while somebody speaks over mean power in the pauses.
 
-    Noise is measured in pauses at least 50 ms away from speech. Where the clip has under 0.2 s of those, it is taken from the
-    lowest tenth of each frequency's power, scaled by what that quantile is of noise with an exponentially distributed
-    power; a clip without any pause then reads too noisy.
+    Noise is measured in pauses at least 50 ms away from speech. Where the clip has under 0.2 s of
+    those, it is taken from the lowest tenth of each frequency's power, scaled by what that
+    quantile is of noise with an exponentially distributed power; a clip without any pause then
+    reads too noisy.
 
     Returns:
         Between -20 and 100 dB; None when nobody speaks.
@@ -152,8 +159,8 @@ def snr(sound: SoundFrames, use: Bool) -> float | None:
 def spectral_descriptors(sound: SoundFrames, use: Bool) -> dict[str, float | None]:
     """Flatness, band energies and bandwidth over speech, or over everything when nobody speaks.
 
-    Flatness is the geometric over the arithmetic mean of a 25 ms spectrum, divided by its expectation for
-    white noise (exp(-0.5772) = 0.561), so that white noise has 1 and a tone 0.
+    Flatness is the geometric over the arithmetic mean of a 25 ms spectrum, divided by its
+    expectation for white noise (exp(-0.5772) = 0.561), so that white noise has 1 and a tone 0.
     """
     hops = use & sound.active
     power = sound.power[hops if hops.any() else use].astype(np.float64)
@@ -190,8 +197,8 @@ def bandwidth(spectrum: NDArray[np.float64]) -> float:
 def syllable_nuclei(sound: SoundFrames) -> NDArray[np.intp]:
     """Hops at which syllables peak.
 
-    After de Jong and Wempe (Behavior Research Methods 41, 2009): voiced peaks of the intensity that stand at least 2 dB
-    above the dips beside them.
+    After de Jong and Wempe (Behavior Research Methods 41, 2009): voiced peaks of the intensity
+    that stand at least 2 dB above the dips beside them.
     """
     import scipy.signal
 
@@ -205,8 +212,8 @@ def syllable_nuclei(sound: SoundFrames) -> NDArray[np.intp]:
 def dropout_share(samples: F32, active: Bool) -> float | None:
     """Share of the spoken time that is digital silence breaking off speech.
 
-    A drop-out is 10 to 500 ms under -80 dBFS with speech right before and right after it; pauses do not count, since
-    speech dies away towards them.
+    A drop-out is 10 to 500 ms under -80 dBFS with speech right before and right after it; pauses
+    do not count, since speech dies away towards them.
 
     Args:
         samples: [n].

@@ -159,8 +159,9 @@ class MediaPipeDetector:
 
     The short-range model is fast and exact for faces of at least a fifth of the picture's
     longer side, the usual talking face. A smaller one is looked at again, enlarged: its first box
-    may be half as large again as the face, which would upset every crop. Its box is square and
-    spans the forehead's lower half to the chin, ear to ear.
+    may be half as large again as the face, which would upset every crop. Faces below about 6 % of
+    the longer side are not found. The box is square and spans the middle of the forehead to the
+    chin, ear to ear.
     """
 
     name = "mediapipe-blazeface"

@@ -1,8 +1,8 @@
 """Cheap statistics of whole decoded frames, taken while the video is decoded.
 
 They see the picture as the viewer does, before any crop, so they carry what crops lose: freezes,
-flicker, blocking, blur. One call a distinct source frame; positions of the 25 fps grid that show the same
-source frame share its statistics.
+flicker, blocking, blur. One call a distinct source frame; positions of the 25 fps grid that show
+the same source frame share its statistics.
 """
 
 from typing import Any, Final
@@ -15,7 +15,7 @@ FRAME_STATS: Final = (
     "luma_mean",  # 0..255, BT.601
     "luma_std",  # 0..255
     "difference",  # mean absolute difference to the previous frame, levels; NaN for the first
-    "duplicate",  # 1: identical or nearly identical to the previous frame, else 0; NaN for the first
+    "duplicate",  # 1: (nearly) identical to the previous frame, else 0; NaN for the first
     "blockiness",  # gradient on the 8x8 grid / gradient off it; 1 without blocking; NaN if flat
     "sharpness",  # variance of the Laplacian of the picture scaled to SCALED_WIDTH
     "cb_mean",  # -128..127, BT.601
@@ -24,8 +24,8 @@ FRAME_STATS: Final = (
 STAT: Final = {name: i for i, name in enumerate(FRAME_STATS)}
 SCALED_WIDTH: Final = 256
 
-# A frame repeated by a generator or an editor comes out of the codec as (nearly) the same pixels, whereas even a
-# still head moves some 1 % of the scaled picture by several levels.
+# A frame repeated by a generator or an editor comes out of the codec as (nearly) the same pixels,
+# whereas even a still head moves some 1 % of the scaled picture by several levels.
 _DUPLICATE_MEAN: Final = 0.1
 _DUPLICATE_MAX: Final = 3
 _FLAT_GRADIENT: Final = 0.05  # levels; below it the ratio of two gradients means nothing
@@ -34,8 +34,9 @@ _FLAT_GRADIENT: Final = 0.05  # levels; below it the ratio of two gradients mean
 def blockiness(gray: U8) -> float:
     """Ratio of the mean absolute gradient across the edges of the 8x8 grid to that elsewhere.
 
-    Block codecs leave steps at multiples of eight pixels; in a natural picture the grid is no special place,
-    so the ratio is 1. Scaling or cropping after coding moves the grid and hides it from this measure.
+    Block codecs leave steps at multiples of eight pixels; in a natural picture the grid is no
+    special place, so the ratio is 1. Scaling or cropping after coding moves the grid and hides it
+    from this measure.
 
     Args:
         gray: [H, W] luma.
@@ -89,9 +90,7 @@ def _scaled(gray: U8) -> U8:
     if gray.shape == (size[1], size[0]):
         return gray
     area = gray.shape[1] > SCALED_WIDTH
-    result: U8 = cv2.resize(
-        gray, size, interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR
-    )
+    result: U8 = cv2.resize(gray, size, interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR)
     return result
 
 

@@ -47,11 +47,14 @@ class LowLevelConfig(Config):
 
 def log_mel(power: NDArray[np.floating]) -> NDArray[np.float64]:
     """Log-Mel bands of power spectra [n, 257] -> [n, 40] dB, at least -100."""
-    return 10 * np.log10(power @ mel_filterbank(N_MEL).T.astype(np.float64) + FLOOR_POWER)
+    result: NDArray[np.float64] = 10 * np.log10(
+        power @ mel_filterbank(N_MEL).T.astype(np.float64) + FLOOR_POWER
+    )
+    return result
 
 
 def mfcc(log_mel_db: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cepstral coefficients 0..12 of log-Mel bands: orthonormal DCT-II, no lifter. [n, 40] -> [n, 13]."""
+    """Cepstral coefficients [n, 13] of log-Mel bands [n, 40]: orthonormal DCT-II, no lifter."""
     import scipy.fft
 
     result: NDArray[np.float64] = scipy.fft.dct(log_mel_db, axis=1, norm="ortho")[:, :N_MFCC]
@@ -82,15 +85,13 @@ def sound_features(sound: SoundFrames, frames: int, period_s: float) -> F32:
 
 
 def differences(values: F32) -> F32:
-    """First and second difference to the previous frames, [T] -> [T, 2]; 0 where one is missing (NaN)."""
+    """First and second difference to the previous frames, [T] -> [T, 2]; 0 where one is NaN."""
     first = np.diff(values, prepend=np.nan)
     second = np.diff(first, prepend=np.nan)
     return np.nan_to_num(np.stack([first, second], axis=1), nan=0.0)
 
 
-def lowlevel_stream(
-    measures: ClipMeasures, stats: F32, frame_mask: Bool, audio_mask: Bool
-) -> F32:
+def lowlevel_stream(measures: ClipMeasures, stats: F32, frame_mask: Bool, audio_mask: Bool) -> F32:
     """Put the stream together.
 
     Args:

@@ -113,7 +113,7 @@ class Converter:
             threads=1,
         )
         plane = rgb.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         image: Any = rows[: rgb.height, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
         turn = self._orientation
         if turn.transpose:

@@ -1,9 +1,10 @@
 """Fundamental frequency, voicing and harmonics-to-noise ratio by autocorrelation.
 
-After P. Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a
-sampled sound", Proc. Institute of Phonetic Sciences 17 (1993): the autocorrelation of a windowed frame is divided by
-that of its window, peaks are interpolated by a windowed sinc, and the path through the candidates of all frames that costs
-least is chosen (his section 4 with its default costs).
+After P. Boersma, "Accurate short-term analysis of the fundamental frequency and the
+harmonics-to-noise ratio of a sampled sound", Proc. Institute of Phonetic Sciences 17 (1993): the
+autocorrelation of a windowed frame is divided by that of its window, peaks are interpolated by a
+windowed sinc, and the path through the candidates of all frames that costs least is chosen (his
+section 4 with its default costs).
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _OCTAVE_COST: Final = 0.01
 _JUMP_COST: Final = 0.35
 _TURN_COST: Final = 0.14  # from voiced to unvoiced or back
 _MAX_HNR: Final = 60.0
+_CHUNK: Final = 1000  # hops at a time, so that a long sound needs little memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,13 @@ def hop_windows(samples: F32, hops: int, width: int) -> F32:
     return windows[:hops]
 
 
-def _correlations(samples: F32, hops: int) -> tuple[F32, F32]:
-    """Normalised autocorrelation [N, lags] of every hop, and the hop's peak amplitude [N]."""
+def _correlations(frames: F32) -> tuple[F32, F32]:
+    """Normalised autocorrelation [N, lags] of windows [N, 1024], and their peak amplitude [N]."""
     import scipy.fft
 
     window = np.hanning(_WINDOW + 2)[1:-1].astype(np.float32)
     own = scipy.fft.irfft(np.abs(scipy.fft.rfft(window, _NFFT)) ** 2)
     lags = round(SAMPLE_RATE / FLOOR_HZ) + _SINC_TAPS + 2
-    frames = hop_windows(samples, hops, _WINDOW)
     centred = frames - frames.mean(axis=1, keepdims=True)
     peak = np.abs(centred).max(axis=1)
     spectrum = scipy.fft.rfft(centred * window, _NFFT, axis=1)
@@ -109,16 +110,15 @@ def _cheapest_path(
 ) -> NDArray[np.intp]:
     """Index of the candidate chosen for each hop [N]; the last index (C) means unvoiced."""
     hops, count = lag.shape
-    # A period of the sound can correlate above 1 by the division through the window: reflect (Boersma, p. 106).
+    # A period of the sound can correlate above 1 by the division through the window: reflect
+    # (Boersma, p. 106).
     height = np.where(height > 1, 1 / np.maximum(height, 1), height)
     strength = np.full((hops, count + 1), -1e9)
     valid = np.isfinite(lag)
     octave = -_OCTAVE_COST * np.log2(FLOOR_HZ * np.where(valid, lag, 1.0) / SAMPLE_RATE)
     strength[:, :-1] = np.where(valid, height + octave, -1e9)
     loudest = max(float(peak.max(initial=0.0)), 1e-9)
-    strength[:, -1] = _VOICING + np.maximum(
-        0.0, 2 - (peak / loudest) / (_SILENCE / (1 + _VOICING))
-    )
+    strength[:, -1] = _VOICING + np.maximum(0.0, 2 - (peak / loudest) / (_SILENCE / (1 + _VOICING)))
     log_f0 = np.where(valid, -np.log2(np.where(valid, lag, 1.0)), 0.0)
     jumps = np.full((max(hops - 1, 0), count + 1, count + 1), _TURN_COST)
     jumps[:, -1, -1] = 0.0
@@ -137,6 +137,24 @@ def _cheapest_path(
     return path
 
 
+def _refine(
+    r: F32, rows: NDArray[np.intp], lag: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Exact lag and height in (0, 1) of the peaks of rows of ``r`` that lie near ``lag``."""
+    # The parabola's vertex is a little off where harmonics are strong: look around it on a
+    # fine grid.
+    offsets = np.linspace(-0.5, 0.5, 11)
+    around = lag[:, None] + offsets
+    values = _sinc(r, np.repeat(rows, offsets.size), around.ravel()).reshape(around.shape)
+    best = np.clip(values.argmax(axis=1), 1, offsets.size - 2)
+    each = np.arange(rows.size)
+    a, b, c = (values[each, best + k] for k in (-1, 0, 1))
+    shift = np.clip(0.5 * (a - c) / np.minimum(a - 2 * b + c, -1e-12), -1, 1)
+    top = b - 0.25 * (a - c) * shift
+    top = np.clip(np.where(top > 1, 1 / np.maximum(top, 1), top), 1e-6, 1 - 1e-6)
+    return around[each, best] + shift * (offsets[1] - offsets[0]), top
+
+
 def track_pitch(samples: F32, hops: int) -> Pitch:
     """Follow the pitch of a sound.
 
@@ -152,24 +170,18 @@ def track_pitch(samples: F32, hops: int) -> Pitch:
     voiced = np.zeros(hops, np.bool_)
     if hops == 0 or not samples.any():
         return Pitch(f0, hnr, voiced)
-    r, peak = _correlations(samples, hops)
-    lag, height = _candidates(r)
+    frames = hop_windows(samples, hops, _WINDOW)
+    parts = []
+    for start in range(0, hops, _CHUNK):
+        r, peak = _correlations(frames[start : start + _CHUNK])
+        parts.append((r, peak, *_candidates(r)))
+    r, peak, lag, height = (np.concatenate(part) for part in zip(*parts, strict=True))
     path = _cheapest_path(lag, height, peak)
     voiced = path < lag.shape[1]
-    rows = np.nonzero(voiced)[0]
-    if rows.size == 0:
-        return Pitch(f0, hnr, voiced)
-    # The parabola's vertex is a little off where harmonics are strong: look around it on a fine grid.
-    offsets = np.linspace(-0.5, 0.5, 11)
-    around = lag[rows, path[rows], None] + offsets
-    values = _sinc(r, np.repeat(rows, offsets.size), around.ravel()).reshape(around.shape)
-    best = np.clip(values.argmax(axis=1), 1, offsets.size - 2)
-    each = np.arange(rows.size)
-    a, b, c = (values[each, best + k] for k in (-1, 0, 1))
-    shift = np.clip(0.5 * (a - c) / np.minimum(a - 2 * b + c, -1e-12), -1, 1)
-    period = around[each, best] + shift * (offsets[1] - offsets[0])
-    top = b - 0.25 * (a - c) * shift
-    top = np.clip(np.where(top > 1, 1 / np.maximum(top, 1), top), 1e-6, 1 - 1e-6)
-    f0[rows] = SAMPLE_RATE / period
-    hnr[rows] = np.minimum(10 * np.log10(top / (1 - top)), _MAX_HNR)
+    rows = np.flatnonzero(voiced)
+    for start in range(0, rows.size, _CHUNK):
+        some = rows[start : start + _CHUNK]
+        period, top = _refine(r, some, lag[some, path[some]])
+        f0[some] = SAMPLE_RATE / period
+        hnr[some] = np.minimum(10 * np.log10(top / (1 - top)), _MAX_HNR)
     return Pitch(f0, hnr, voiced)

@@ -4,6 +4,7 @@ A backbone runs in bfloat16 or float16 only where the hardware computes it nativ
 its vectors on a probe batch agreed with FP32.
 """
 
+import contextlib
 import copy
 import os
 import shutil
@@ -125,9 +126,8 @@ def has_onednn_fusion() -> bool:
     import torch
 
     names = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(torch.ops.mkldnn, name) for name in names
-    )
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 class FusedConv2d:
@@ -221,6 +221,19 @@ def compile_if_worthwhile(
     if mode == "off" or (mode == "auto" and (not on_cpu or missing or not enough)):
         return module
     return torch.compile(module, dynamic=False, options={"freezing": True} if on_cpu else None)
+
+
+def deterministic_kernels() -> contextlib.AbstractContextManager[None]:
+    """Hold cuDNN to deterministic algorithms and true FP32; without effect on CPUs.
+
+    Trying algorithms out (`benchmark`) could pick another one in the next run, with other rounding.
+    """
+    import torch
+
+    manager: contextlib.AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return manager
 
 
 def min_cosine(a: "torch.Tensor", b: "torch.Tensor") -> float:

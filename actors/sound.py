@@ -18,8 +18,8 @@ def to_mono(samples: NDArray[Any], channels: int, *, planar: bool) -> F32:
     """Mix the channels of a block (mean), scaled to [-1, 1].
 
     Args:
-        samples: [channels, n] when planar, otherwise [1, n * channels]; uint8 (offset 128), int16, int32, int64,
-            or float, whose values beyond 1 are clipped as any player does.
+        samples: [channels, n] when planar, otherwise [1, n * channels]; uint8 (offset 128), int16,
+            int32, int64, or float, whose values beyond 1 are clipped as any player does.
         channels: Number of channels.
         planar: The layout of ``samples``.
 
@@ -35,7 +35,8 @@ def to_mono(samples: NDArray[Any], channels: int, *, planar: bool) -> F32:
     else:
         # A damaged stream may decode to NaN or infinity, which would spread through all features.
         block = np.nan_to_num(block.astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
-    return np.clip(block.mean(axis=0, dtype=np.float32), -1.0, 1.0)
+    mono: F32 = np.clip(block.mean(axis=0, dtype=np.float32), -1.0, 1.0)
+    return mono
 
 
 @dataclass(slots=True)
@@ -65,9 +66,9 @@ class _Segment:
 class SoundTrack:
     """Collects blocks of sound, resampling as they come, and lays them on the picture's clock.
 
-    Blocks normally follow each other without a seam, whatever the rounding of their time stamps. A time
-    stamp that is off by more than 50 ms, or by more than half a frame for a second, begins a new
-    segment at its own time: a gap stays silent, an overlap is overwritten by what comes later.
+    Blocks normally follow each other without a seam, whatever the rounding of their time stamps. A
+    time stamp that is off by more than 50 ms, or by more than half a frame for a second, begins a
+    new segment at its own time: a gap stays silent, an overlap is overwritten by what comes later.
 
     Args:
         max_seconds: Sound beyond so much is not kept.
@@ -110,9 +111,9 @@ class SoundTrack:
         return self._segments[-1]
 
     def render(self, origin: Fraction, duration: Fraction) -> Sound | None:
-        """Return the sound from ``origin`` (seconds on the stream's clock) for ``duration`` seconds.
+        """Return ``duration`` seconds of sound from ``origin`` (seconds on the stream's clock).
 
-        None when nothing was heard in that time.
+        None when the file has no sound in that time.
         """
         total = round(duration * SAMPLE_RATE)
         samples = np.zeros(total, np.float32)

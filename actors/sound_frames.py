@@ -21,6 +21,7 @@ _SPEECH_RANGE_DB: Final = 30.0  # speech lies within this below its peaks
 _LEAST_CONTRAST_DB: Final = 6.0  # between pauses and speech; with less, only voicing tells
 _SILENT_DB: Final = -60.0
 _CLOSE_HOPS: Final = 15  # pauses up to 150 ms are stops and short breaths inside speech
+_CHUNK: Final = 1000  # hops at a time, so that a long sound needs little memory
 _LEAST_HOPS: Final = 5  # bursts under 50 ms are clicks
 
 
@@ -30,7 +31,7 @@ class SoundFrames:
 
     power: F32  # [N, 257] squared magnitude of the 512-point spectrum of a 25 ms Hann window
     level_db: F32  # [N] RMS level in dB re full scale, 25 ms window, without DC, at least -100
-    envelope: F32  # [N] amplitude of 150–4000 Hz, 1 = full scale
+    envelope: F32  # [N] amplitude of 150 to 4000 Hz, 1 = full scale
     f0: F32  # [N] Hz, 0 where unvoiced
     hnr: F32  # [N] dB, NaN where unvoiced
     voiced: Bool  # [N]
@@ -41,8 +42,8 @@ class SoundFrames:
 def mel_filterbank(bands: int = 40) -> F32:
     """Triangular mel filters from 0 to 8000 Hz.
 
-    Slaney's mel scale (Auditory Toolbox, 1998: linear to 1 kHz, logarithmic above) and his normalisation to
-    unit area, which are librosa's defaults.
+    Slaney's mel scale (Auditory Toolbox, 1998: linear to 1 kHz, logarithmic above) and his
+    normalisation to unit area, which are librosa's defaults.
 
     Returns:
         [bands, 257], read-only.
@@ -69,7 +70,7 @@ def _window() -> F32:
     return result
 
 
-def band_power(power: F32, low_hz: float, high_hz: float) -> NDArray[np.float64]:
+def band_power(power: NDArray[np.floating], low_hz: float, high_hz: float) -> NDArray[np.float64]:
     """Mean square of the signal between two frequencies, a value a row of ``power`` [N, 257].
 
     The scale is Parseval's: a sine of amplitude A inside the band gives A²/2.
@@ -90,9 +91,9 @@ def runs(mask: Bool) -> NDArray[np.intp]:
 def speech_activity(level_db: F32, voiced: Bool) -> Bool:
     """Where somebody speaks, by energy between the clip's own pauses and peaks.
 
-    The threshold lies 30 dB below the peaks (95th percentile of the level) or a third of the way up from
-    the pauses (5th percentile), at most 9 dB above them, whichever is higher. A sound whose level hardly varies (under
-    6 dB) is speech where it is voiced.
+    The threshold lies 30 dB below the peaks (95th percentile of the level) or a third of the way
+    up from the pauses (5th percentile), at most 9 dB above them, whichever is higher. A sound
+    whose level hardly varies (under 6 dB) is speech where it is voiced.
 
     Args:
         level_db: [N] level of each hop.
@@ -134,8 +135,11 @@ def analyse_sound(samples: F32) -> SoundFrames:
     samples = np.ascontiguousarray(samples, np.float32)
     hops = -(-samples.size // HOP)
     frames = hop_windows(samples, hops, WINDOW)
-    spectrum = scipy.fft.rfft(frames * _window(), NFFT, axis=1)
-    power: F32 = spectrum.real**2 + spectrum.imag**2
+    power = np.empty((hops, NFFT // 2 + 1), np.float32)
+    for start in range(0, hops, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        spectrum = scipy.fft.rfft(frames[part] * _window(), NFFT, axis=1)
+        power[part] = spectrum.real**2 + spectrum.imag**2
     pitch = track_pitch(samples, hops)
     level = 10 * np.log10(band_power(power, 60.0, SAMPLE_RATE) + FLOOR_POWER)
     return SoundFrames(

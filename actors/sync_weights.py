@@ -21,6 +21,7 @@ GET: Final = (
     "SyncNet has no entry in a model hub: download syncnet_v2.model with download_model.sh of "
     "https://github.com/joonson/syncnet_python and give its path or URI (sync.weights=PATH)."
 )
+SCENES: Final = 24
 SEEDED_HEAD: Final = 0.2  # brings distances of seeded networks to about 10, as of trained ones
 
 
@@ -50,7 +51,7 @@ def _seed(net: "SyncNet") -> None:
     from torch import nn
 
     from model.mfcc import mfcc
-    from model.syncnet import audio_windows
+    from model.syncnet import WINDOW, audio_windows
 
     seeded_init(net, "SyncNet")
     with torch.no_grad():
@@ -58,24 +59,30 @@ def _seed(net: "SyncNet") -> None:
             last = head[3]
             assert isinstance(last, nn.Linear)
             last.weight.mul_(SEEDED_HEAD)
-    clips = np.stack([synthetic_face(8, seed)[..., ::-1] for seed in range(4)])
-    lips = torch.from_numpy(clips.astype(np.float32)).permute(0, 4, 1, 2, 3)  # [4, 3, 8, 224, 224]
-    columns = mfcc(synthetic_voice(3.0, seed=0)).astype(np.float32)
-    calibrate_batch_norm(net, [(lips, audio_windows(torch.from_numpy(columns), 64))])
+    # Many scenes of one window each and many voices: what differs between videos must be known.
+    scenes = np.stack([synthetic_face(WINDOW, seed)[..., ::-1] for seed in range(SCENES)])
+    lips = torch.from_numpy(scenes.astype(np.float32)).permute(0, 4, 1, 2, 3)
+    voices = [mfcc(synthetic_voice(0.35, seed)).astype(np.float32) for seed in range(4 * SCENES)]
+    sound = torch.cat([audio_windows(torch.from_numpy(voice), 4) for voice in voices])
+    calibrate_batch_norm(net, [(lips, sound)])
 
 
 def synthetic_face(frames: int, seed: int) -> U8:
-    """Draw a face-coloured blob whose mouth opens and closes: [frames, 224, 224, 3] RGB."""
+    """Draw a moving face-coloured blob with a talking mouth: [frames, 224, 224, 3] RGB.
+
+    A texture with the 1 / f spectrum of photographs makes its statistics those of real crops.
+    """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1:1:224j, -1:1:224j]
-    skin, back = rng.uniform(110, 220, 3), rng.uniform(20, 200, 3)
-    mouth, eye = rng.uniform(40, 90, 3), rng.uniform(10, 60, 3)
+    skin, back = rng.uniform(100, 220, 3), rng.uniform(20, 200, 3)
+    mouth, eye = rng.uniform(30, 90, 3), rng.uniform(10, 60, 3)
+    texture = _photographic_noise(rng)
     pictures = np.empty((frames, 224, 224, 3), np.uint8)
     for t in range(frames):
         dx, dy = 0.05 * np.sin(0.4 * t + seed), 0.03 * np.cos(0.3 * t + seed)
         opening = 0.06 + 0.12 * np.sin(0.7 * t + seed) ** 2
         u, v = x - dx, y - dy
-        picture = back * (1 + 0.3 * v[..., None])
+        picture = np.broadcast_to(back, (224, 224, 3))
         for colour, cx, cy, rx, ry in (
             (skin, 0.0, -0.1, 0.62, 0.85),
             (eye, -0.25, -0.3, 0.10, 0.05),
@@ -83,18 +90,32 @@ def synthetic_face(frames: int, seed: int) -> U8:
             (mouth, 0.0, 0.3, 0.25, opening),
         ):
             inside = 1 / (1 + np.exp(20 * (np.hypot((u - cx) / rx, (v - cy) / ry) - 1)))
-            picture = picture + inside[..., None] * (colour * (1 + 0.2 * u[..., None]) - picture)
-        noisy = picture + rng.normal(0, 4, picture.shape)
+            picture = picture + inside[..., None] * (colour - picture)
+        moved = np.roll(texture, (round(112 * dy), round(112 * dx)), (0, 1))
+        noisy = picture + 40 * moved[..., None] + rng.normal(0, 3, picture.shape)
         pictures[t] = np.clip(noisy, 0, 255).astype(np.uint8)
     return pictures
+
+
+def _photographic_noise(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Make noise [224, 224] of deviation 1 whose amplitude falls with frequency."""
+    fy, fx = np.fft.fftfreq(224)[:, None], np.fft.fftfreq(224)
+    spectrum = np.fft.fft2(rng.normal(size=(224, 224))) / np.maximum(np.hypot(fy, fx), 1 / 224)
+    spectrum[0, 0] = 0
+    noise = np.fft.ifft2(spectrum).real
+    scaled: NDArray[np.float64] = noise / noise.std()
+    return scaled
 
 
 def synthetic_voice(seconds: float, seed: int) -> NDArray[np.int16]:
     """Make a speech-like sound: harmonics with a gliding pitch, syllables, noise. 16 kHz."""
     rng = np.random.default_rng(seed)
     t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * t)) / SAMPLE_RATE
-    timbre = 1 + 0.8 * np.sin(2 * np.pi * 1.3 * t)
-    voice = sum(np.sin(k * phase) * k ** (-timbre) for k in range(1, 25))
-    syllables = np.clip(np.sin(2 * np.pi * 3.5 * t + seed), 0.02, 1)
-    return (voice * syllables * 3000 + rng.normal(0, 40, len(t))).astype(np.int16)
+    pitch, level, tilt = rng.uniform(90, 250), 10 ** rng.uniform(1.5, 3.7), rng.uniform(0.6, 1.6)
+    start = rng.uniform(0, 2 * np.pi)
+    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.2 * np.sin(4.4 * t + start))) / SAMPLE_RATE
+    timbre = tilt + 0.5 * np.sin(8.2 * t + start)
+    voice = sum(np.sin(k * phase) * k ** (-timbre) for k in range(1, 30))
+    syllables = np.clip(np.sin(22 * t + start), 0.01, 1)
+    noise = rng.normal(0, 10 ** rng.uniform(0, 2), len(t))
+    return np.clip(voice * syllables * level + noise, -32768, 32767).astype(np.int16)

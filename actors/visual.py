@@ -1,9 +1,8 @@
 """Visual features: ResNet101 without its classifier, global average pool, on aligned face crops.
 
-He et al. 2016, "Deep residual learning for image recognition"; 2048 values a frame (SPEC section 3).
+He et al. 2016, "Deep residual learning for image recognition"; 2048 values a frame.
 """
 
-import contextlib
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +40,7 @@ GET = (
 )
 CPU_BATCH = 6  # divides 150; on CPUs larger batches gain nothing and pad more
 CUDA_BATCH = 75
-SEEDED_BRANCH = 0.3  # scale of the last batch norm of each block
+SEEDED_BRANCH = 0.1  # scale of the last batch norm of each block
 CALIBRATION_IMAGES = 16
 
 
@@ -108,14 +107,15 @@ def synthetic_images(count: int, seed: int) -> U8:
     mixed = smooth + smooth.mean(1, keepdims=True) * 2  # colours of a picture go together
     mixed /= mixed.std(axis=(1, 2, 3), keepdims=True)
     values = 120 + 50 * mixed + rng.uniform(-40, 40, (count, 1, 1, 1))
-    return np.clip(values, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1).copy()
+    pictures: U8 = np.clip(values, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1).copy()
+    return pictures
 
 
 class Visual:
     """Adds ``visual`` to prepared clips.
 
     A crop's vector does not depend on its batch: every batch has the same size (the last one is
-    filled with black), and oneDNN's convolutions give the same bits at any place in it. Between CPU and
+    filled with black), and the convolutions give the same bits at any place in it. Between CPU and
     CUDA, or number formats, vectors agree to a cosine of at least 0.9995.
 
     Args:
@@ -145,11 +145,9 @@ class Visual:
         )
         self.digest = loaded.digest
         self.demonstration = loaded.demonstration
-        net = _build(loaded)
-        del loaded
         self._expected = expected_clips
         with torch.no_grad():
-            self._net, self._dtype, self.precision_note = self._fastest(net, config)
+            self._net, self._dtype, self.precision_note = self._fastest(_build(loaded), config)
 
     def _fastest(self, net: "nn.Module", config: VisualConfig) -> "tuple[Net, torch.dtype, str]":
         """Return the fastest form of ``net`` that agrees with FP32, its number format, a note.
@@ -159,15 +157,15 @@ class Visual:
         import torch
 
         on_cpu = torch.device(self.device).type == "cpu"
-        probe = torch.from_numpy(synthetic_images(min(self._batch, CPU_BATCH), seed=2))
+        probe = torch.from_numpy(synthetic_images(CPU_BATCH, seed=2))
         reference = pool(net(normalise(probe, torch.float32)))
         folded = precision.fold_batch_norm(net)
+        del net
         wanted = precision.choose_precision(config.precision, self.device)
         notes = []
         for dtype in dict.fromkeys((wanted, torch.float32)):
-            cast = copy.deepcopy(folded).to(
-                device=self.device, dtype=dtype, memory_format=torch.channels_last
-            )
+            cast = copy.deepcopy(folded).to(self.device, dtype)
+            cast = cast.to(memory_format=torch.channels_last)
             if on_cpu and config.compile != "on" and precision.has_onednn_fusion():
                 fast = fused_resnet(cast, self._batch)
             else:
@@ -190,7 +188,7 @@ class Visual:
         for start in range(0, len(crops), self._batch):
             batch = torch.zeros((self._batch, SIDE, SIDE, 3), dtype=torch.uint8, pin_memory=cuda)
             count = min(self._batch, len(crops) - start)
-            batch[:count] = torch.from_numpy(crops[start : start + count])
+            batch.numpy()[:count] = crops[start : start + count]  # crops may be read-only
             moved = batch.to(self.device, non_blocking=True)
             parts.append(net(normalise(moved, dtype))[:count])
         return torch.cat(parts).cpu()
@@ -207,7 +205,7 @@ class Visual:
         if sum(counts):
             crops = [np.asarray(row["visual_crops"]) for row in batch]
             joined = crops[0] if len(crops) == 1 else np.concatenate(crops)
-            with torch.no_grad(), deterministic_kernels():
+            with torch.no_grad(), precision.deterministic_kernels():
                 features = self._run(self._net, self._dtype, joined).numpy()
         else:
             features = np.zeros((0, WIDTH), np.float32)
@@ -227,7 +225,7 @@ class Visual:
 
 def pool(maps: "torch.Tensor") -> "torch.Tensor":
     """Average the last feature maps, flattened to [B, 2048 * H * W], in FP32: [B, 2048]."""
-    return maps.unflatten(1, (WIDTH, -1)).float().mean(2)
+    return maps.reshape(len(maps), WIDTH, -1).float().mean(2)
 
 
 def _pooled(net: "nn.Module") -> "Net":
@@ -264,26 +262,13 @@ def fused_resnet(net: Any, batch: int) -> "Net":
     return run
 
 
-def deterministic_kernels() -> "contextlib.AbstractContextManager[None]":
-    """Hold cuDNN to deterministic algorithms and true FP32; without effect on CPUs.
-
-    Trying algorithms out (`benchmark`) could pick another one in the next run, with other rounding.
-    """
-    import torch
-
-    manager: contextlib.AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    return manager
-
-
 def _build(loaded: weights.LoadedWeights) -> "nn.Module":
     """Return the network in FP32 without pooling and classifier: flattened maps come out."""
     import torch
     from torchvision.models import resnet101
 
     with torch.device("meta"):
-        net = resnet101()
+        net: nn.Module = resnet101()
     net.avgpool = net.fc = torch.nn.Identity()
     net = net.to_empty(device="cpu").eval()
     if loaded.state is not None:
@@ -298,7 +283,9 @@ def _build(loaded: weights.LoadedWeights) -> "nn.Module":
                 # Small residual branches keep a deep random network from forgetting its input.
                 norm.weight.fill_(SEEDED_BRANCH)
     images = torch.from_numpy(synthetic_images(CALIBRATION_IMAGES, seed=1))
-    weights.calibrate_batch_norm(net, [normalise(images, torch.float32)])
+    weights.calibrate_batch_norm(
+        net, [normalise(part, torch.float32) for part in torch.split(images, 4)]
+    )
     return net
 
 

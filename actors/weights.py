@@ -239,9 +239,7 @@ def file_digest(*paths: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def seeded_init(
-    module: "nn.Module", name: str, *, gain: float = 1.0, centred: bool = False
-) -> None:
+def seeded_init(module: "nn.Module", name: str, *, gain: float = 1.0) -> None:
     """Fill ``module`` with random values that depend on ``name`` and each parameter's name alone.
 
     Convolutions and linear maps: normal with variance 2 / fan-in (He et al. 2015, section 2.2),
@@ -252,8 +250,6 @@ def seeded_init(
         module: Receives the values, on the CPU.
         name: Of the backbone; part of the seed.
         gain: Factor on the deviation of convolutions and linear maps.
-        centred: Make the weights of each output sum to zero, so that a constant input gives zero.
-            Networks without batch norm otherwise pass on little more than the mean of their input.
     """
     import torch
     from torch import nn
@@ -274,8 +270,6 @@ def seeded_init(
                     if isinstance(part, mappings):
                         deviation = gain * math.sqrt(2 / parameter[0].numel())
                     values = torch.empty(parameter.shape).normal_(0, deviation, generator=generator)
-                    if centred and isinstance(part, mappings):
-                        values -= values.flatten(1).mean(1).view(-1, *[1] * (values.ndim - 1))
                     parameter.copy_(values)
 
 

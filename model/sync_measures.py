@@ -41,6 +41,12 @@ class SyncMeasures:
     ]  # [31] mean per shift, NaN without a pair; entry j: offset 15 - j
     per_window: NDArray[np.float64]  # [n] confidence of each lip window, NaN without a pair
 
+    @property
+    def margin(self) -> float:
+        """How much larger the mean distance of the second best shift is; 0 without a second."""
+        best = np.sort(self.distances)[:2]  # NaN last
+        return float(np.nan_to_num(best[-1] - best[0]))
+
 
 def sync_distances(
     lip: Tensor,

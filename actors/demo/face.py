@@ -145,9 +145,11 @@ class Face:
         # The teeth belong to the skull: they move with the head and not with the lips.
         skull = P.MOUTH + np.array([[0, 0], [8, 0], [0, 8]]) @ np.stack([P.ACROSS, P.DOWN])
         placed = (_to_image(self._place(skull, pose)) - corner).astype(np.float32)
-        source = ((skull - P.ORIGIN + [0, 1.0]) * _TEXTURE_SCALE - 0.5).astype(np.float32)
+        source = ((skull - P.ORIGIN + [0, 1.5]) * _TEXTURE_SCALE - 0.5).astype(np.float32)
         matrix = cv2.getAffineTransform(source, placed)
         teeth = cv2.warpAffine(self._teeth, matrix, (width, height)).astype(np.float32)
+        # Little light enters a mouth that is hardly open.
+        teeth[..., :3] *= 0.4 + 0.6 * min(1.0, pose.opening / 0.6)
         cavity += teeth[..., 3:] / 255 * (teeth[..., :3] - cavity)
         # Deep inside it is dark: shade by the distance from the lips.
         cavity *= (0.55 + 0.45 * cv2.GaussianBlur(mask, (0, 0), 3.0))[..., None]

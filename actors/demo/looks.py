@@ -64,11 +64,12 @@ def paint(picture: U8, look: Look, scale: int) -> tuple[U8, U8]:
     large = cv2.resize(square, (n, n), interpolation=cv2.INTER_CUBIC).astype(np.float32)
     soft = cv2.GaussianBlur(large, (0, 0), 0.8 * scale)
     large = np.clip(large + 0.3 * (large - soft), 0, 255)
+    teeth = _teeth(large, scale)
     skin, hair, background = _regions(large, scale)
-    painted = large
+    painted = _matt_lips(large, scale)
     for mask, gains in ((skin, look.skin), (hair, look.hair), (background, look.background)):
         painted = painted * (1 + mask[..., None] * (np.asarray(gains, np.float32) - 1))
-    return np.clip(np.rint(painted), 0, 255).astype(np.uint8), _teeth(large, scale)
+    return np.clip(np.rint(painted), 0, 255).astype(np.uint8), teeth
 
 
 def _polygon(points: F64, n: int, scale: int) -> F32:
@@ -79,6 +80,24 @@ def _polygon(points: F64, n: int, scale: int) -> F32:
     return mask
 
 
+def _matt_lips(image: F32, scale: int) -> F32:
+    """Take the gloss off the lips: a face mesh reads a white highlight as teeth, hence as a gap."""
+    import cv2
+
+    result = image
+    for outer, inner in (
+        (P.array(P.UPPER_OUTER), P.UPPER_INNER),
+        (P.array(P.LOWER_OUTER), P.LOWER_INNER),
+    ):
+        closed = np.concatenate([outer[outer[:, 0].argsort()], inner[::-1]])
+        mask = _polygon(closed, len(image), scale)
+        typical = np.median(image[mask > 0], axis=0) * [0.94, 0.82, 0.83]
+        matt = typical + 0.3 * (image - typical)
+        soft = cv2.GaussianBlur(mask, (0, 0), 0.5 * scale)[..., None]
+        result = result + 0.9 * soft * (matt - result)
+    return result.astype(np.float32)
+
+
 def _regions(image: F32, scale: int) -> tuple[F32, F32, F32]:
     """Soft masks of skin, hair and background in the enlarged square: [n, n] each, sum <= 1."""
     import cv2
@@ -87,18 +106,34 @@ def _regions(image: F32, scale: int) -> tuple[F32, F32, F32]:
     grid = np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1) / scale + P.ORIGIN
     centre, radii = P.HEAD
     head = (((grid - centre) / radii) ** 2).sum(-1)
+    down = grid[..., 1]
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
-    # The studio wall is bright and nearly grey; skin is clearly redder than blue; hair is darker.
-    wall = (red + green + blue > 420) & (red - blue < 42) & (head > 0.55)
-    wall = cv2.GaussianBlur(wall.astype(np.float32), (0, 0), 1.2 * scale)
-    face = _polygon(P.array(P.OVAL), n, scale)
-    fleshy = (red > 150) & (red - blue > 40) & (head < 1.35) & (grid[..., 1] > 78)
-    fleshy |= (face > 0) & (grid[..., 1] > 92)
-    flesh = cv2.GaussianBlur(fleshy.astype(np.float32), (0, 0), 1.2 * scale)
-    flesh *= 1 - wall
-    hairy = ((head < 1.1) & (grid[..., 1] < 133)).astype(np.float32)
-    hair = cv2.GaussianBlur(hairy, (0, 0), 1.2 * scale) * (1 - wall) * (1 - flesh)
+    oval = P.array(P.OVAL)
+    middle = oval.mean(0)
+    face = _polygon(middle + (oval - middle) * 1.03, n, scale) > 0
+    inner = _polygon(middle + (oval - middle) * [0.84, 0.95], n, scale) > 0
+    # The studio wall is bright and nearly grey; only right at the face does skin come as close.
+    wall = (red + green + blue > 400) & (red - blue < 42) & ~face
+    wall &= head > np.where(down > 110, 0.25, 0.8)
+    wall = cv2.morphologyEx(wall.astype(np.uint8), cv2.MORPH_OPEN, _disc(9))
+    wall = cv2.GaussianBlur(wall.astype(np.float32), (0, 0), 0.7 * scale)
+    # Hair is darker or yellower than the forehead below it; ears and neck have the colour of skin.
+    fleshy = (red > 120) & (red - blue > 28) & (down > 112) & (np.abs(grid[..., 0] - 224) < 56)
+    fleshy = (fleshy & (down < 190)) | (face & (down > 76) & (blue > 115) & (red > 160))
+    fleshy |= (inner & (down > 90)) | (face & (down > 122))
+    fleshy = cv2.morphologyEx(fleshy.astype(np.uint8), cv2.MORPH_CLOSE, _disc(25))
+    fleshy = cv2.morphologyEx(fleshy, cv2.MORPH_OPEN, _disc(19))
+    flesh = cv2.GaussianBlur(fleshy.astype(np.float32), (0, 0), 1.0 * scale) * (1 - wall)
+    hairy = ((head < 1.15) & (down < 137)).astype(np.float32)
+    hair = cv2.GaussianBlur(hairy, (0, 0), 1.0 * scale) * (1 - wall) * (1 - flesh)
     return flesh.astype(np.float32), hair.astype(np.float32), wall.astype(np.float32)
+
+
+def _disc(diameter: int) -> U8:
+    import cv2
+
+    disc: U8 = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
+    return disc
 
 
 def _teeth(image: F32, scale: int) -> U8:
@@ -111,4 +146,4 @@ def _teeth(image: F32, scale: int) -> U8:
     mask = _polygon(middle + (rim - middle) * [0.97, 0.92], n, scale)
     brightness = np.clip((image.min(axis=-1) - 70) / 70, 0, 1)
     alpha = cv2.GaussianBlur(mask * brightness, (0, 0), 0.5 * scale)
-    return np.dstack([image * 0.92, 255 * alpha]).clip(0, 255).astype(np.uint8)
+    return np.dstack([image * 0.85, 255 * alpha]).clip(0, 255).astype(np.uint8)

@@ -39,7 +39,7 @@ SPEAKERS: dict[str, Speaker] = {
     ),
     "dara": Speaker(
         Look(width=-0.07, length=0.05, jaw=-0.05, nose=0.05, eyes=0.06, mirrored=True,
-             skin=(0.60, 0.50, 0.45), hair=(0.30, 0.26, 0.28), background=(0.72, 0.92, 0.78)),
+             skin=(0.64, 0.51, 0.44), hair=(0.30, 0.26, 0.28), background=(0.72, 0.92, 0.78)),
         Voice(f0_hz=165, formants=1.08, rate=3.4),
     ),
     "elio": Speaker(

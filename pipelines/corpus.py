@@ -1,0 +1,350 @@
+"""From a folder, glob, bucket prefix, single file or manifest to a stream of VideoRefs."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from actors.types import VideoRef
+from model.config import Config
+from pipelines.filesystems import version_of
+from pipelines.manifest import MANIFEST_SUFFIXES, Record, read_manifest, text_of
+from pipelines.spool import CorpusError, SpooledCorpus, spool_corpus
+from pipelines.storage import ObjectInfo, Store
+from pipelines.uris import display_text, relative_id, scheme_of
+
+__all__ = [
+    "CorpusConfig", "CorpusError", "CorpusReport", "SpooledCorpus", "iter_corpus", "spool_corpus",
+]  # fmt: skip
+
+_MAGIC = re.compile(r"[*?\[]")
+_PLACE = re.compile(r"\{([^{}]*)\}|\*\*/|\*\*|\*|\?")
+_NAMES = ("generator", "speaker")
+
+
+class CorpusConfig(Config):
+    """Which videos to read."""
+
+    corpus: str = ""
+    """Folder, glob, bucket prefix, single video, or manifest (.csv, .jsonl, .parquet)."""
+    pattern: str | None = None
+    """Path pattern below the corpus root that names generator and speaker, such as
+    ``{generator}/{speaker}.mp4``; ``*`` matches within a folder, ``**`` across folders. None: both stay empty."""
+    suffixes: tuple[str, ...] = Field(
+        default=("mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "ts", "flv", "ogv", "wmv"),
+        min_length=1,
+    )
+    """File name suffixes, without the dot and in lower case, that count as videos. Manifests may
+    name any file."""
+    uri_column: str = "uri"
+    """Manifest column of the video's address; relative ones start at the manifest's folder."""
+    id_column: str = "video_id"
+    """Manifest column of the video's id; where empty, the path relative to the manifest's folder
+    without suffix."""
+    generator_column: str = "generator"
+    """Manifest column of the generator."""
+    speaker_column: str = "speaker"
+    """Manifest column of the speaker."""
+    version_column: str = "version"
+    """Manifest column that changes when the video does. Without it local files are looked at, and
+    remote ones count as unchanged."""
+
+    @field_validator("suffixes")
+    @classmethod
+    def _plain_suffixes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(suffix.lower().lstrip(".") for suffix in value)
+
+    @field_validator("pattern")
+    @classmethod
+    def _known_names(cls, value: str | None) -> str | None:
+        if value is not None:
+            compile_pattern(value)
+        return value
+
+
+@dataclass(slots=True)
+class CorpusReport:
+    """What the listing saw; filled while it runs."""
+
+    videos: int = 0
+    unmatched: int = 0  # videos to which the pattern does not apply
+    unmatched_example: str = ""
+    ignored: Counter[str] = field(default_factory=Counter)  # other files by suffix
+    hidden: int = 0
+
+    def warnings(self) -> list[str]:
+        """Return what a person should know, a sentence each."""
+        found = []
+        if self.unmatched:
+            found.append(
+                f"{self.unmatched} of {self.videos} videos do not match the pattern and have no "
+                f"generator or speaker, such as {display_text(self.unmatched_example)}"
+            )
+        if self.ignored:
+            kinds = ", ".join(
+                f"{n} {display_text('.' + s if s else 'without suffix', 20)}"
+                for s, n in self.ignored.most_common(5)
+            )
+            found.append(
+                f"{sum(self.ignored.values())} files are no videos by their suffix: {kinds}"
+            )
+        return found
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Turn a path pattern into a regular expression over the path below the root.
+
+    Raises:
+        ValueError: A placeholder has an unknown name.
+    """
+    parts, end, seen = [], 0, set[str]()
+    for match in _PLACE.finditer(pattern):
+        parts.append(re.escape(pattern[end : match.start()]))
+        end = match.end()
+        name = match.group(1)
+        if name is None:
+            simple = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+            parts.append(simple[match.group()])
+        elif name not in _NAMES:
+            raise ValueError(
+                f"pattern {pattern!r}: {{{name}}} is unknown; use {{generator}} and {{speaker}}"
+            )
+        else:
+            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)")
+            seen.add(name)
+    parts.append(re.escape(pattern[end:]))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def iter_corpus(config: CorpusConfig, report: CorpusReport | None = None) -> Iterator[VideoRef]:
+    """List the videos of a corpus one by one; memory does not grow with their number.
+
+    Files and folders whose names begin with ``.`` or ``_`` are left out. On a local disk the order
+    is that of the names within each folder.
+
+    Raises:
+        CorpusError: The corpus does not exist, or a manifest's row is wrong.
+        StorageError: The storage refuses or fails.
+    """
+    if not config.corpus:
+        raise CorpusError("no corpus was given: name a folder, glob, bucket prefix or manifest")
+    seen = report or CorpusReport()
+    matcher = _Matcher(config, seen)
+    corpus = config.corpus
+    if not scheme_of(corpus):
+        corpus = os.path.abspath(corpus)  # noqa: PTH100 - Path would resolve nothing else
+    if _is_manifest(corpus):
+        yield from _from_manifest(config, corpus, matcher)
+        return
+    exists_as_named = not scheme_of(corpus) and Path(corpus).exists()
+    wanted = None
+    if _MAGIC.search(corpus.split("://")[-1]) and not exists_as_named:
+        corpus, wanted = _split_glob(corpus)
+    store = Store.at(corpus)
+    single = None if wanted else _single_file(store)
+    if single is not None:
+        parent, info = single
+        yield matcher.ref(parent, info)
+        return
+    depth = None if wanted is None or "**" in wanted else wanted.count("/")
+    allowed = _glob(wanted) if wanted is not None else None
+    for info in _walk(store, depth, seen):
+        if allowed is not None and not allowed.fullmatch(info.name):
+            continue
+        suffix = _suffix(info.name)
+        if suffix in config.suffixes:
+            yield matcher.ref(store, info)
+        else:
+            seen.ignored[suffix] += 1
+
+
+class _Matcher:
+    """Gives a listed object its id, generator and speaker."""
+
+    def __init__(self, config: CorpusConfig, report: CorpusReport) -> None:
+        self._report = report
+        self._regex = compile_pattern(config.pattern) if config.pattern else None
+        self._bare = bool(config.pattern) and _suffix(config.pattern or "") not in config.suffixes
+
+    def ref(self, store: Store, info: ObjectInfo) -> VideoRef:
+        generator, speaker = self.names(info.name)
+        uri = f"{store.raw_uri.rstrip('/')}/{info.name}"
+        return VideoRef(id_of(info.name), uri, generator, speaker, info.size, info.version)
+
+    def names(self, path: str, known: bool = False) -> tuple[str | None, str | None]:
+        """Return generator and speaker by the pattern; ``known``: columns give them, no warning."""
+        self._report.videos += 1
+        if self._regex is None:
+            return None, None
+        text = _text(path)
+        match = self._regex.fullmatch(text) or (
+            self._regex.fullmatch(_stem(text)) if self._bare else None
+        )
+        if match is None:
+            if not known:
+                self._report.unmatched += 1
+                self._report.unmatched_example = self._report.unmatched_example or text
+            return None, None
+        found = match.groupdict()
+        return found.get("generator"), found.get("speaker")
+
+
+def _text(name: str) -> str:
+    """Return a name that can be stored as UTF-8 whatever bytes the disk has."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _suffix(name: str) -> str:
+    base = name.rpartition("/")[2]
+    return base.rpartition(".")[2].lower() if "." in base.lstrip(".") else ""
+
+
+def _stem(name: str) -> str:
+    return name[: -len(_suffix(name)) - 1] if _suffix(name) else name
+
+
+def id_of(name: str) -> str:
+    """Return the video id of a path below the corpus root: without its suffix."""
+    return _stem(_text(name))
+
+
+def _is_manifest(corpus: str) -> bool:
+    if _suffix(corpus) not in MANIFEST_SUFFIXES:
+        return False
+    return bool(scheme_of(corpus)) or not Path(corpus).is_dir()
+
+
+def _split_glob(corpus: str) -> tuple[str, str]:
+    """Split into the folder before the first wildcard and the glob below it."""
+    first = _MAGIC.search(corpus, corpus.find("://") + 3 if "://" in corpus else 0)
+    assert first is not None
+    cut = corpus.rfind("/", 0, first.start())
+    return corpus[:cut] or "/", corpus[cut + 1 :]
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    parts = []
+    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL):
+        simple = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(token)
+        if simple is None and len(token) > 1:
+            inner = token[1:-1].replace("\\", "\\\\")
+            simple = f"[{'^' + inner[1:] if inner.startswith('!') else inner}]"
+        parts.append(simple or re.escape(token))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def _single_file(store: Store) -> tuple[Store, ObjectInfo] | None:
+    """Return the parent and the object when the corpus is one file, None when it is a folder."""
+    folder, _, name = store.raw_uri.rpartition("/")
+    if not store.exists(""):
+        if store.is_s3:  # a prefix has no existence of its own: an empty one is the user's mistake
+            raise CorpusError(
+                f"{store.display('')}: nothing is there, neither an object nor a prefix"
+            )
+        raise CorpusError(f"{store.display('')} does not exist")
+    info = store.run("look at", "", lambda: store.fs.info(store.root))
+    if info["type"] == "directory":
+        return None
+    return Store.at(folder or "/"), ObjectInfo(name, int(info["size"]), version_of(info))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
+
+
+def _walk(store: Store, depth: int | None, report: CorpusReport) -> Iterator[ObjectInfo]:
+    if store.is_local:
+        yield from _walk_local(store.root, "", depth, (), report)
+        return
+    for info in store.iter_objects():
+        parts = info.name.split("/")
+        if any(_hidden(part) for part in parts):
+            report.hidden += 1
+        elif depth is None or len(parts) <= depth + 1:
+            yield info
+
+
+def _walk_local(
+    root: str,
+    below: str,
+    depth: int | None,
+    above: tuple[tuple[int, int], ...],
+    report: CorpusReport,
+) -> Iterator[ObjectInfo]:
+    folder = os.path.join(root, below) if below else root  # noqa: PTH118 - keeps undecodable names
+    state = Path(folder).stat()
+    here = (state.st_dev, state.st_ino)
+    if here in above:
+        return  # a symbolic link to a folder that contains it
+    with os.scandir(folder) as entries:
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    for entry in ordered:
+        name = f"{below}/{entry.name}" if below else entry.name
+        if _hidden(entry.name):
+            report.hidden += 1
+        elif entry.is_dir():
+            if depth is None or depth > name.count("/"):
+                yield from _walk_local(root, name, depth, (*above, here), report)
+        elif entry.is_file():
+            found = entry.stat()
+            yield ObjectInfo(name, found.st_size, local_version(found), found.st_mtime)
+
+
+def local_version(state: os.stat_result) -> str:
+    """Return size and modification time in nanoseconds: what tells that a local file changed."""
+    return f"{state.st_size}-{state.st_mtime_ns}"
+
+
+def _from_manifest(config: CorpusConfig, uri: str, matcher: _Matcher) -> Iterator[VideoRef]:
+    folder, _, name = uri.rpartition("/")
+    store = Store.at(folder or "/")
+    if not store.exists(name):
+        raise CorpusError(f"the manifest {store.display(name)} does not exist")
+    for record in read_manifest(store, name):
+        yield _row(config, record, folder, store.display(name), matcher)
+
+
+def _row(
+    config: CorpusConfig, record: Record, folder: str, where: str, matcher: _Matcher
+) -> VideoRef:
+    address = text_of(record, config.uri_column, where)
+    if address is None:
+        have = ", ".join(display_text(str(name), 40) for name in record[1])
+        raise CorpusError(
+            f"{where}, row {record[0]}: no value in column {config.uri_column!r} "
+            f"(the columns are: {have})"
+        )
+    if not scheme_of(address):
+        local = not scheme_of(folder)
+        if local:
+            address = os.path.normpath(os.path.join(folder, address))  # noqa: PTH118
+        else:
+            address = f"{folder}/{address.lstrip('/')}"
+    path = relative_id(address, folder)
+    given = {name: text_of(record, getattr(config, f"{name}_column"), where) for name in _NAMES}
+    generator, speaker = matcher.names(path, known=all(given.values()))
+    version, size = text_of(record, config.version_column, where), None
+    if not scheme_of(address):
+        # A missing file is no error here: it becomes a failure of that video when it is opened.
+        state = _stat(address)
+        if state is not None:
+            version, size = version or local_version(state), state.st_size
+    return VideoRef(
+        text_of(record, config.id_column, where) or id_of(path),
+        address,
+        given["generator"] or generator,
+        given["speaker"] or speaker,
+        size,
+        version or "",
+    )
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return Path(path).stat()
+    except OSError:
+        return None

@@ -1,0 +1,192 @@
+"""The demo corpus: a folder of talking faces whose lip motion is known (see ``actors/demo``).
+
+Layout: ``{generator}/{speaker}-{number}.mp4``, ``manifest.csv`` (video_id, uri relative to the manifest,
+generator, speaker) and ``truth.json`` (what each video says, and the lip opening of every frame).
+"""
+
+import csv
+import io
+import json
+import math
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from actors.demo.portrait import load
+from actors.demo.render import SPEAKERS, VideoSpec, digest_of, render, utterance
+from actors.types import CLIP_SECONDS, FPS, MIN_SECONDS
+
+GENERATOR = "clean"
+VIDEOS = 12
+SECONDS = 12.0
+
+Progress = Callable[[int, int], None]  # videos finished, videos to make
+
+
+@dataclass(frozen=True, slots=True)
+class DemoCorpus:
+    """What :func:`write_demo_corpus` left in the folder."""
+
+    folder: Path
+    manifest: Path
+    specs: tuple[VideoSpec, ...]
+    written: int  # videos made by this call
+    kept: int  # videos that were already there, complete
+    clips: int  # of 6 s, the last one of a video at least 1 s
+
+
+def demo_specs(
+    videos: int = VIDEOS, seconds: float = SECONDS, seed: int = 0
+) -> tuple[VideoSpec, ...]:
+    """Return the specifications of a corpus: speakers take turns, every video says something else.
+
+    Raises:
+        ValueError: ``videos`` under 1, ``seconds`` under 1 or not a whole number of frames, or ``seed``
+            negative.
+    """
+    if videos < 1:
+        raise ValueError(f"a corpus has at least 1 video, not {videos}")
+    if not math.isfinite(seconds) or seconds < MIN_SECONDS:
+        raise ValueError(f"a demo video lasts at least {MIN_SECONDS:g} s, not {seconds:g} s")
+    if abs(seconds * FPS - round(seconds * FPS)) > 1e-6:
+        raise ValueError(f"{seconds:g} s is not a whole number of frames at {FPS} a second")
+    if seed < 0:
+        raise ValueError(f"the seed is 0 or more, not {seed}")
+    names = list(SPEAKERS)
+    return tuple(
+        VideoSpec(
+            GENERATOR, names[i % len(names)], i // len(names) + 1, seconds, seed * 100_000 + i
+        )
+        for i in range(videos)
+    )
+
+
+def write_demo_corpus(
+    folder: str | Path,
+    *,
+    videos: int = VIDEOS,
+    seconds: float = SECONDS,
+    seed: int = 0,
+    processes: int = 2,
+    progress: Progress | None = None,
+) -> DemoCorpus:
+    """Make the demo corpus in ``folder``, or what is missing of it.
+
+    By default 6 speakers x 2 videos x 12 s = 24 clips of 6 s. Each video carries the digest of its
+    specification; one that is there with the right digest is kept, so a second call does nothing and a
+    call after a crash goes on. Every file appears whole. Files that are not ours are never replaced,
+    and nothing is deleted; the manifest names exactly the videos asked for.
+
+    Args:
+        folder: A local folder; it is made when it is missing.
+        videos: How many videos.
+        seconds: Length of each.
+        seed: Another seed says other things.
+        processes: How many worker processes draw, at most; 1 draws in this process.
+        progress: Called after each video.
+
+    Raises:
+        ValueError: See :func:`demo_specs`.
+        FileExistsError: A file that this function did not write stands where a video belongs.
+        ModuleNotFoundError: scikit-image, which brings the portrait, is not installed.
+    """
+    folder = Path(folder)
+    specs = demo_specs(videos, seconds, seed)
+    tasks = []
+    for spec in specs:
+        path = _path(folder, spec)
+        if path.exists():
+            found = digest_of(path)
+            if found is None:
+                raise FileExistsError(
+                    f"{path} is not a demo video: choose another folder, or move the file away"
+                )
+            if found == spec.digest:
+                continue
+        tasks.append((spec, path))
+    if tasks:
+        load()  # complain here, once, when scikit-image is missing
+    for _, path in tasks:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    _render_all(tasks, min(processes, len(tasks)), progress)
+    _write_if_other(folder / "truth.json", _truth(specs))
+    manifest = folder / "manifest.csv"
+    _write_if_other(manifest, _manifest(specs))
+    return DemoCorpus(
+        folder, manifest, specs, len(tasks), len(specs) - len(tasks), sum(map(_clips, specs))
+    )
+
+
+def _path(folder: Path, spec: VideoSpec) -> Path:
+    return folder / f"{spec.video_id}.mp4"
+
+
+def _clips(spec: VideoSpec) -> int:
+    whole, rest = divmod(spec.seconds, CLIP_SECONDS)
+    return int(whole) + (rest >= MIN_SECONDS)
+
+
+def _render_all(
+    tasks: list[tuple[VideoSpec, Path]], processes: int, progress: Progress | None
+) -> None:
+    report = progress or (lambda done, total: None)
+    if processes <= 1:
+        for done, (spec, path) in enumerate(tasks, start=1):
+            render(spec, path)
+            report(done, len(tasks))
+        return
+    # Spawned, not forked: OpenCV and FFmpeg hold threads that do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        jobs = [pool.submit(render, spec, path) for spec, path in tasks]
+        try:
+            for done, job in enumerate(as_completed(jobs), start=1):
+                job.result()
+                report(done, len(tasks))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _manifest(specs: tuple[VideoSpec, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["video_id", "uri", "generator", "speaker"])
+    for spec in specs:
+        writer.writerow([spec.video_id, f"{spec.video_id}.mp4", spec.generator, spec.speaker])
+    return text.getvalue()
+
+
+def _truth(specs: tuple[VideoSpec, ...]) -> str:
+    """Per video: visemes with their times, and tracks at 25 fps (frame i is the instant i / 25 s)."""
+    videos = {}
+    for spec in specs:
+        said = utterance(spec)
+        tracks = {
+            name: [round(float(value), 4) for value in getattr(said, name)]
+            for name in ("opening", "width", "rounding", "f0_hz")
+        }
+        videos[spec.video_id] = {
+            "spec": asdict(spec),
+            "visemes": [
+                {**asdict(v), "start_s": round(v.start_s, 3), "end_s": round(v.end_s, 3)}
+                for v in said.visemes
+            ],
+            **tracks,
+        }
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in videos.items())
+    return f'{{"fps": {FPS}, "videos": {{\n{lines}\n}}}}\n'
+
+
+def _write_if_other(path: Path, text: str) -> None:
+    """Write a text file by renaming; leave it, and its modification time, alone when it is the same."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

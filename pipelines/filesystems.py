@@ -1,0 +1,99 @@
+"""Filesystems of fsspec as this project wants them: options, versions, reads that are retried."""
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+from pipelines.retry import storage_error
+from pipelines.uris import scheme_of
+
+
+def version_of(info: dict[str, Any]) -> str:
+    """Return what changes when the content does: the ETag, else size and modification time."""
+    tag = info.get("ETag") or info.get("etag") or info.get("md5") or info.get("content_md5")
+    if tag:
+        return str(tag).strip('"')
+    stamp = info.get("mtime") or info.get("created") or info.get("LastModified") or ""
+    if isinstance(stamp, float):
+        stamp = round(stamp * 1e9)
+    if hasattr(stamp, "timestamp"):
+        stamp = stamp.timestamp()
+    return f"{info.get('size', info.get('Size', 0))}-{stamp}"
+
+
+def modified_of(info: dict[str, Any]) -> float:
+    for key in ("LastModified", "mtime", "created", "last_modified", "updated"):
+        value = info.get(key)
+        if isinstance(value, int | float):
+            return float(value)
+        if hasattr(value, "timestamp"):
+            return float(value.timestamp())
+    return 0.0
+
+
+def resolve(uri: str) -> tuple[Any, str]:
+    """Find filesystem and path without interpreting special characters of names."""
+    import fsspec
+
+    scheme = scheme_of(uri)
+    try:
+        if not scheme:
+            return fsspec.filesystem("file"), os.path.abspath(uri)  # noqa: PTH100 - keeps ".."-free text
+        if scheme in ("s3", "s3a"):
+            return fsspec.filesystem("s3", **_s3_options()), uri.split("://", 1)[1].strip("/")
+        fs, root = fsspec.core.url_to_fs(uri)
+    except (ImportError, ValueError, OSError) as error:
+        raise storage_error(error, "open", uri) from error
+    return fs, str(root)
+
+
+def _s3_options() -> dict[str, Any]:
+    """Settings that S3-compatible stores need, unless the user has chosen others."""
+    from fsspec.config import conf
+
+    for name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
+        os.environ.setdefault(name, "when_required")
+    # One try below ours: three nested layers of retries would multiply to minutes.
+    config = {"read_timeout": 60, "retries": {"total_max_attempts": 1}}
+    config.update(conf.get("s3", {}).get("config_kwargs", {}))
+    return {"use_listings_cache": False, "config_kwargs": config}
+
+
+class RetryingFile(io.RawIOBase):
+    """A remote file whose reads are tried again: the position moves only when a read succeeds."""
+
+    def __init__(self, file: Any, run: Callable[[str, Callable[[], Any]], Any]) -> None:
+        self._file = file
+        self._run = run
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def read(self, size: int = -1) -> bytes:
+        position = self._file.tell()
+
+        def attempt() -> bytes:
+            self._file.seek(position)
+            return cast(bytes, self._file.read(size))
+
+        return cast(bytes, self._run("read", attempt))
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+            super().close()

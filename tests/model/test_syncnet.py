@@ -1,0 +1,165 @@
+"""The network under its public names, and its folded form against the original layers."""
+
+import pytest
+import torch
+from torch import nn
+
+from model.syncnet import (
+    AudioStream2d,
+    LipStream2d,
+    SyncNet,
+    audio_windows,
+    stack_windows,
+    window_count,
+)
+
+# Written down from the published layer list, not read from the class.
+PUBLIC_SHAPES = {
+    "netcnnaud.0.weight": (64, 1, 3, 3),
+    "netcnnaud.1.running_var": (64,),
+    "netcnnaud.4.weight": (192, 64, 3, 3),
+    "netcnnaud.8.weight": (384, 192, 3, 3),
+    "netcnnaud.11.weight": (256, 384, 3, 3),
+    "netcnnaud.14.weight": (256, 256, 3, 3),
+    "netcnnaud.18.weight": (512, 256, 5, 4),
+    "netcnnaud.19.running_mean": (512,),
+    "netfcaud.0.weight": (512, 512),
+    "netfcaud.1.weight": (512,),
+    "netfcaud.3.weight": (1024, 512),
+    "netcnnlip.0.weight": (96, 3, 5, 7, 7),
+    "netcnnlip.1.weight": (96,),
+    "netcnnlip.4.weight": (256, 96, 1, 5, 5),
+    "netcnnlip.8.weight": (256, 256, 1, 3, 3),
+    "netcnnlip.11.weight": (256, 256, 1, 3, 3),
+    "netcnnlip.14.weight": (256, 256, 1, 3, 3),
+    "netcnnlip.18.weight": (512, 256, 1, 6, 6),
+    "netcnnlip.19.bias": (512,),
+    "netfclip.0.bias": (512,),
+    "netfclip.1.running_mean": (512,),
+    "netfclip.3.weight": (1024, 512),
+}
+
+
+@pytest.fixture(scope="module")
+def frames() -> torch.Tensor:
+    """[T, 224, 224, 3] BGR."""
+    return torch.randint(0, 256, (7, 224, 224, 3), generator=torch.Generator().manual_seed(1)).to(
+        torch.uint8
+    )
+
+
+@pytest.fixture(scope="module")
+def mfcc_windows() -> torch.Tensor:
+    return 10 * torch.randn(6, 1, 13, 20, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture(scope="module")
+def net(frames: torch.Tensor, mfcc_windows: torch.Tensor) -> SyncNet:
+    """Random weights, batch norms with statistics, scales and shifts that are not trivial."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        net = SyncNet().train()
+        for part in net.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.momentum = 1.0
+                part.weight.uniform_(0.5, 1.5)
+                part.bias.normal_(0, 0.3)
+        net(_clip(frames, torch.float32), mfcc_windows)
+        return net.eval()
+
+
+def _clip(frames: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return frames.to(dtype).permute(3, 0, 1, 2)[None]  # [1, 3, T, H, W]
+
+
+def test_parameters_have_the_public_names_and_shapes() -> None:
+    state = SyncNet().state_dict()
+    assert {k: tuple(state[k].shape) for k in PUBLIC_SHAPES} == PUBLIC_SHAPES
+    learned = [k for k in state if k.endswith(("weight", "bias"))]
+    assert len(learned) == 2 * (2 * 6 + 2 * 6 + 2 * 3)  # maps and norms of both streams and heads
+
+
+def test_a_clip_at_once_equals_window_by_window(net: SyncNet, frames: torch.Tensor) -> None:
+    x = _clip(frames, torch.float32)
+    with torch.no_grad():
+        at_once = net.forward_lip(x)
+        windows = torch.cat([net.forward_lip(x[:, :, i : i + 5]) for i in range(3)], dim=1)
+    assert at_once.shape == (1, 3, 1024)
+    torch.testing.assert_close(at_once, windows, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)], ids=["fp32", "fp64"]
+)
+@pytest.mark.parametrize(("mean", "rgb"), [(0.0, False), (128.0, True)])
+def test_the_folded_lip_stream_equals_the_original(
+    net: SyncNet,
+    frames: torch.Tensor,
+    dtype: torch.dtype,
+    tolerance: float,
+    mean: float,
+    rgb: bool,
+) -> None:
+    fast = LipStream2d(net, dtype, mean=mean, rgb=rgb)
+    shown = frames.flip(3) if rgb else frames
+    original = SyncNet().to(dtype).eval()
+    original.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        expected = original.forward_lip(_clip(frames, dtype))[0]
+        windows = stack_windows(shown, mean, dtype)
+        assert windows.is_contiguous(memory_format=torch.channels_last)
+        got = fast(windows)
+    assert expected.std() > 0.05
+    torch.testing.assert_close(got, expected, rtol=0, atol=tolerance)
+
+
+def test_the_folded_audio_stream_equals_the_original(
+    net: SyncNet, mfcc_windows: torch.Tensor
+) -> None:
+    with torch.no_grad():
+        expected = net.forward_aud(mfcc_windows)
+        got = AudioStream2d(net)(mfcc_windows)
+    assert expected.std() > 0.05
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
+def test_windows_of_sound_are_columns_4i_to_4i_plus_19() -> None:
+    columns = torch.arange(60 * 13.0).reshape(60, 13)
+    windows = audio_windows(columns, 11)
+    assert windows.shape == (11, 1, 13, 20)
+    torch.testing.assert_close(windows[3, 0], columns[12:32].T)
+
+
+@pytest.mark.parametrize(
+    ("frames", "samples", "windows"),
+    [(150, 96_000, 145), (150, 95_999, 144), (100, 96_000, 95), (5, 96_000, 0), (3, 0, 0)],
+)
+def test_window_count_is_that_of_the_published_tool(
+    frames: int, samples: int, windows: int
+) -> None:
+    assert window_count(frames, samples) == windows
+
+
+class TestLoading:
+    def test_prefixed_and_plain_names_load(self, net: SyncNet) -> None:
+        for prefix in ("__S__.", ""):
+            other = SyncNet()
+            other.load_public_state({prefix + k: v for k, v in net.state_dict().items()})
+            for name, tensor in other.state_dict().items():
+                assert torch.equal(tensor, net.state_dict()[name]), name
+
+    def test_files_without_step_counters_load(self, net: SyncNet) -> None:
+        state = net.state_dict()
+        SyncNet().load_public_state({k: v for k, v in state.items() if "num_batches" not in k})
+
+    def test_missing_foreign_and_misshapen_tensors_are_named(self, net: SyncNet) -> None:
+        state = dict(net.state_dict())
+        del state["netfclip.3.bias"]
+        state["netcnnlip.0.weight"] = torch.zeros(96, 3, 5, 5, 5)
+        state["fc.weight"] = torch.zeros(1)
+        with pytest.raises(ValueError, match="not the weights of SyncNet") as error:
+            SyncNet().load_public_state(state)
+        message = str(error.value)
+        assert "netfclip.3.bias is missing" in message
+        assert "fc.weight is not part of SyncNet" in message
+        assert "(96, 3, 5, 5, 5) instead of (96, 3, 5, 7, 7)" in message

@@ -1,0 +1,149 @@
+"""Kill -9 of the driver, of a worker, and the loss of a node: afterwards the rows are the undisturbed run's."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from tests.pipelines.test_extract_run import corpus_of, values
+from tests.support import ROOT
+
+pytestmark = pytest.mark.ray
+
+NAMES = [f"slow{1 + i % 4}_{i:02d}" for i in range(30)]
+SETTINGS = ["run.shard_clips=6"]
+
+
+def start(corpus: Path, out: Path, *more: str, log: Path | None = None) -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env.pop("RAY_ADDRESS", None)
+    if log:
+        env["TALKMOS_TEST_LOG"] = str(log)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.drive_fake", str(corpus), str(out), *SETTINGS, *more],
+        cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, text
+    assert "finished" in text, text
+    return text
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+def shards(out: Path) -> list[Path]:
+    return sorted((out / "features").glob("*.parquet")) if (out / "features").exists() else []
+
+
+def leftovers(out: Path) -> list[str]:
+    known = {"failures.parquet", "ledger.parquet", "summary.json", "run.json", "features"}
+    return [str(p.relative_to(out)) for p in out.iterdir() if p.name not in known] + [
+        str(p.relative_to(out)) for p in (out / "features").iterdir() if p.suffix != ".parquet"
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[str, int], bytes]]:
+    folder = tmp_path_factory.mktemp("kill")
+    corpus = corpus_of(folder / "corpus", NAMES)
+    finish(start(corpus, folder / "out"))
+    return corpus, values(folder / "out")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_kill_of_the_driver(undisturbed: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path, seed: int) -> None:
+    corpus, expected = undisturbed
+    out = tmp_path / "out"
+    rng = random.Random(seed)
+    process = start(corpus, out)
+    wait_for(lambda: len(shards(out)) >= 1 + seed)
+    time.sleep(rng.random())
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for shard in shards(out):
+        pq.read_table(shard)  # whole, whatever the moment
+    assert len(shards(out)) < len(NAMES)
+    finish(start(corpus, out))
+    assert values(out) == expected
+    assert leftovers(out) == []
+    wait_for(lambda: not any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children))
+
+
+def test_kill_of_workers(undisturbed: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path) -> None:
+    corpus, expected = undisturbed
+    out, log = tmp_path / "out", tmp_path / "log"
+    process = start(corpus, out, log=log)
+    rng = random.Random(3)
+    for kills in range(1, 4):
+        wait_for(lambda n=kills: log.exists() and len(log.read_text().splitlines()) > 5 * n)
+        time.sleep(rng.random() / 3)
+        pid = int(log.read_text().splitlines()[-1].split()[0])
+        assert any(c.pid == pid for c in psutil.Process(process.pid).children(recursive=True))
+        os.kill(pid, signal.SIGKILL)
+    text = finish(process)
+    assert f"'done': {len(NAMES)}, 'failed': 0" in text
+    assert values(out) == expected
+    assert leftovers(out) == []
+
+
+NODES = """
+import os, sys, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from pipelines.config import load_config
+from pipelines.extract import ExtractConfig, extract
+from tests.fakes import make_fake
+corpus, out = sys.argv[1:3]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
+spare = cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+def remove():
+    features = Path(out) / "features"
+    while len(list(features.glob("*.parquet"))) < 2:
+        time.sleep(0.05)
+    cluster.remove_node(nodes[0], allow_graceful=False)
+    print("removed", flush=True)
+thread = threading.Thread(target=remove)
+thread.start()
+config = load_config(ExtractConfig, None, [f"corpus.corpus={corpus}", "run.shard_clips=6", "resources.workers=3"])
+summary = extract(config, out, factory=make_fake)
+thread.join()
+print("finished", summary["videos"], "lost", summary["workers_lost"], flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_loss_of_a_node(undisturbed: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path) -> None:
+    corpus, expected = undisturbed
+    out = tmp_path / "out"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", NODES, str(corpus), str(out)],
+        cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "removed" in done.stdout
+    assert f"'done': {len(NAMES)}, 'failed': 0" in done.stdout
+    assert "lost 0" not in done.stdout
+    assert values(out) == expected
+    assert leftovers(out) == []
