@@ -21,6 +21,7 @@ from actors.streams import Picture, PictureStream
 from actors.types import FPS, U8, Frame, MediaInfo, Sound
 from model.config import Config
 
+VERSION = "1"  # raise when frames, sound or clips change
 WHOLE_SYNC_FRAMES = 60 * FPS  # `whole`: SyncNet reads at most the first 60 s
 # Containers that count in milliseconds round a picture's time and its duration by up to one each.
 ROUNDING = Fraction(2, 1000)

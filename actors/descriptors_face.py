@@ -169,11 +169,11 @@ def head_motion(
         Translation in the picture (iod/s), rotation (degrees/s), and the largest rotation from the
         first seen pose (degrees). Noise sets a floor of a few degrees/s.
     """
-    skull = points[:, np.array(RIGID)] * (iod / np.nanmedian(iod))[:, None, None]
-    seen = np.flatnonzero(np.isfinite(skull[:, 0, 0]))
     names = ("head_translation_speed", "head_rotation_speed", "head_rotation_range")
+    seen = np.flatnonzero(np.isfinite(iod))
     if not seen.size:
         return dict.fromkeys(names)
+    skull = points[:, np.array(RIGID)] * (iod / np.median(iod[seen]))[:, None, None]
     first = np.broadcast_to(skull[seen[0]], skull[seen].shape)
     reach = float(_angles(first, skull[seen]).max())
     before, after = skull[: -2 * _REACH], skull[2 * _REACH :]

@@ -28,8 +28,7 @@ _FLAT_RUN: Final = 3
 _BANDWIDTH_DB: Final = 50.0
 _WHITE_FLATNESS: Final = float(np.exp(-np.euler_gamma))
 _GUARD_HOPS: Final = 5  # around speech, where its decay is no noise
-_LEAST_NOISE_HOPS: Final = 20
-_QUANTILE: Final = 0.1
+_LEAST_PAUSE_HOPS: Final = 10
 _NUCLEUS_DIP_DB: Final = 2.0
 _NUCLEUS_GAP: Final = 8  # hops: no two syllables within 80 ms
 _DROP_AMPLITUDE: Final = 1e-4  # -80 dBFS
@@ -131,29 +130,23 @@ def pitch_descriptors(sound: SoundFrames, use: Bool) -> dict[str, float | None]:
 
 
 def snr(sound: SoundFrames, use: Bool) -> float | None:
-    """Ratio of speech to noise, dB: mean power while somebody speaks over mean power in the pauses.
+    """Ratio of speech to noise above 60 Hz, dB.
 
-    Noise is measured in pauses at least 50 ms away from speech. Where the clip has under 0.2 s of
-    those, it is taken from the lowest tenth of each frequency's power, scaled by what that
-    quantile is of noise with an exponentially distributed power; a clip without any pause then
-    reads too noisy.
+    Noise is the mean power in the pauses, at least 50 ms away from speech; speech is the mean power
+    while somebody speaks, less the noise.
 
     Returns:
-        Between -20 and 100 dB; None when nobody speaks.
+        Between -20 and 100 dB; None when nobody speaks or the pauses come to under 0.1 s.
     """
     speech = use & sound.active
-    if not speech.any():
+    near = np.convolve(sound.active, np.ones(2 * _GUARD_HOPS + 1), "same") > 0.5
+    pause = use & ~near
+    if not speech.any() or pause.sum() < _LEAST_PAUSE_HOPS:
         return None
-    spread = np.convolve(sound.active, np.ones(2 * _GUARD_HOPS + 1), "same") > 0.5
-    pause = use & ~spread
     total = float(band_power(sound.power[speech], 60.0, SAMPLE_RATE).mean())
-    if pause.sum() >= _LEAST_NOISE_HOPS:
-        noise = float(band_power(sound.power[pause], 60.0, SAMPLE_RATE).mean())
-    else:
-        floor = np.quantile(sound.power[use], _QUANTILE, axis=0, keepdims=True)
-        noise = float(band_power(floor / -np.log1p(-_QUANTILE), 60.0, SAMPLE_RATE)[0])
+    noise = float(band_power(sound.power[pause], 60.0, SAMPLE_RATE).mean())
     noise = max(noise, FLOOR_POWER)
-    return float(np.clip(10 * np.log10(max(total - noise, 1e-2 * noise) / noise), -20.0, 100.0))
+    return float(np.clip(10 * np.log10(max(total / noise - 1, 1e-2)), -20.0, 100.0))
 
 
 def spectral_descriptors(sound: SoundFrames, use: Bool) -> dict[str, float | None]:

@@ -30,8 +30,23 @@ MODALITIES: tuple[Modality, ...] = (
 )
 STRUCT_FIELDS = {"descriptors": DESCRIPTOR_FIELDS, "faces": FACE_FIELDS}
 
-# Settings that steer speed or place and change no value beyond the stated tolerances.
-NEUTRAL = frozenset({"compile", "batch_frames", "batch_windows", "ffmpeg_threads", "cache_mib"})
+# Settings that steer speed, place and limits, and change no value beyond the stated tolerances.
+NEUTRAL = frozenset(
+    {
+        "decode.ffmpeg_threads",
+        "decode.max_duration_s",
+        "decode.max_pixels",
+        "decode.max_streams",
+        "prepare",
+        # Where weights lie does not count: their digest enters the fingerprint beside the settings.
+        "faces.detector.weights",
+        *(f"{name}.{key}" for name in ("visual", "audio", "sync") for key in ("weights", "compile")),
+        "audio.batch_clips",
+        "audio.revision",
+        "sync.batch_windows",
+        "visual.batch_frames",
+    }
+)
 
 
 class PrepareConfig(Config):
@@ -78,9 +93,9 @@ class FeaturesConfig(Config):
         return frozenset(gone)
 
 
-def _without(tree: dict[str, Any], keys: frozenset[str]) -> dict[str, Any]:
+def _without(tree: dict[str, Any], keys: frozenset[str], prefix: str = "") -> dict[str, Any]:
     return {
-        key: _without(value, keys) if isinstance(value, dict) else value
+        key: _without(value, keys, f"{prefix}{key}.") if isinstance(value, dict) else value
         for key, value in tree.items()
-        if key not in keys
+        if f"{prefix}{key}" not in keys
     }

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from actors.errors import VideoError
 from actors.precision import Precision, choose_precision
 from actors.sync_weights import load_syncnet, synthetic_face, synthetic_voice
 from actors.types import FPS, SAMPLE_RATE, U8, Bool, Row
@@ -129,7 +130,7 @@ class Sync:
         error = self._probe_error()
         note = f"LSE on the probe within {error:.4f} of float32, limit {PROBE_TOLERANCE}"
         self.precision_note = f"{wanted}: {note}".replace("torch.", "")
-        if config.precision == "auto" and not error <= PROBE_TOLERANCE:  # NaN is no agreement
+        if config.precision == "auto" and error > PROBE_TOLERANCE:
             self._fast = self._exact
             self.precision_note = f"stays in float32; {self.precision_note}"
 
@@ -144,11 +145,10 @@ class Sync:
 
         frames, voice = synthetic_face(PROBE_WINDOWS + WINDOW - 1, 1), synthetic_voice(2.0, 1)
         index, mask = np.arange(len(frames)), np.ones(PROBE_WINDOWS, np.bool_)
-        fast, exact = (
-            self._measure(streams, frames, index, voice, mask)
-            for streams in (self._fast, self._exact)
-        )
-        # A sum, unlike a maximum, cannot lose a NaN.
+        fast = self._measure(self._fast, frames, index, voice, mask)
+        exact = self._measure(self._exact, frames, index, voice, mask)
+        if fast is None or exact is None:
+            return np.inf
         by_distance = abs(fast.min_distance - exact.min_distance)
         return by_distance + abs(fast.confidence - exact.confidence)
 
@@ -194,6 +194,9 @@ class Sync:
 
         Returns:
             The measures, or why there are none.
+
+        Raises:
+            VideoError: ``sync_not_finite``: damaged weights.
         """
         from model.syncnet import window_count
 
@@ -205,11 +208,19 @@ class Sync:
             return "no_face"
         if mask.sum() < max(self.config.min_windows, self.config.min_face_share * count):
             return "too_few_face_frames"
-        measures = self._measure(self._fast, crops, index, samples, mask)
+        found = self._measure(self._fast, crops, index, samples, mask)
         # Rounding must never decide between two offsets that are as good as each other.
-        if self._fast is not self._exact and measures.margin < UNDECIDED * measures.min_distance:
-            measures = self._measure(self._exact, crops, index, samples, mask)
-        return measures
+        if self._fast is not self._exact and (
+            found is None or found.margin < UNDECIDED * found.min_distance
+        ):
+            found = self._measure(self._exact, crops, index, samples, mask)
+        if found is None:
+            raise VideoError(
+                "features",
+                "sync_not_finite",
+                "SyncNet gives values that are not finite: its weights (sync.weights) are damaged.",
+            )
+        return found
 
     def _measure(
         self,
@@ -218,11 +229,16 @@ class Sync:
         index: NDArray[np.integer],
         samples: NDArray[np.int16],
         mask: Bool,
-    ) -> "SyncMeasures":
+    ) -> "SyncMeasures | None":
+        """Measure in one number format; None when it overflowed."""
+        import torch
+
         from model.sync_measures import sync_measures
 
         lips = self._embed_lips(streams, crops, index, mask)
         sound = self._embed_sound(streams, samples, len(mask))
+        if not (torch.isfinite(lips).all() and torch.isfinite(sound).all()):
+            return None
         return sync_measures(lips, sound, mask=mask, mode=self.config.mode)
 
     def _embed_lips(

@@ -14,7 +14,9 @@ from pydantic import Field
 
 from actors import precision, weights
 from actors.errors import VideoError
+from actors.precision import PrecisionConfig
 from actors.types import U8, Row
+from actors.weights import PRETRAINED
 
 if TYPE_CHECKING:
     import torch
@@ -44,11 +46,11 @@ SEEDED_BRANCH = 0.1  # scale of the last batch norm of each block
 CALIBRATION_IMAGES = 16
 
 
-class VisualConfig(precision.PrecisionConfig):
+class VisualConfig(PrecisionConfig):
     """The visual extractor."""
 
     weights: str = Field(
-        weights.PRETRAINED,
+        PRETRAINED,
         description="`pretrained` (ImageNet, torchvision), `seeded` (random, demonstration only), "
         "or the path or URI of a ResNet101 state dictionary.",
     )

@@ -122,11 +122,11 @@ def _usage(message: str) -> int:
 
 def _guarded(command: Any) -> int:
     from pipelines.config import ConfigError
-    from pipelines.corpus import CorpusError
-    from pipelines.lock import LockHeld
+        from pipelines.lock import LockHeld
     from pipelines.pool import RunError
     from pipelines.extract import OutputMismatch
     from pipelines.resources import ResourceError
+    from pipelines.spool import CorpusError
     from pipelines.storage import StorageError
 
     try:

@@ -38,7 +38,9 @@ def load_config(kind: type[C], file: str | None, overrides: Iterable[str]) -> C:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(kind, problem) for problem in error.errors())) from None
+        raise ConfigError(
+            "\n".join(_explain(kind, problem) for problem in error.errors())
+        ) from None
 
 
 def _read_yaml(file: str) -> dict[str, Any]:

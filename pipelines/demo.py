@@ -10,10 +10,13 @@ import json
 import math
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import psutil
 
 from actors.demo.portrait import load
 from actors.demo.render import SPEAKERS, VideoSpec, digest_of, render, utterance
@@ -77,8 +80,8 @@ def write_demo_corpus(
 
     By default 6 speakers x 2 videos x 12 s = 24 clips of 6 s. Each video carries the digest of its
     specification; one that is there with the right digest is kept, so a second call does nothing and a
-    call after a crash goes on. Every file appears whole. Files that are not ours are never replaced,
-    and nothing is deleted; the manifest names exactly the videos asked for.
+    call after a crash goes on. Every file appears whole. A video that is not ours is never replaced,
+    and no video is deleted; the manifest names exactly those asked for.
 
     Args:
         folder: A local folder; it is made when it is missing.
@@ -111,6 +114,7 @@ def write_demo_corpus(
         load()  # complain here, once, when scikit-image is missing
     for _, path in tasks:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(path)
     _render_all(tasks, min(processes, len(tasks)), progress)
     _write_if_other(folder / "truth.json", _truth(specs))
     manifest = folder / "manifest.csv"
@@ -140,7 +144,7 @@ def _render_all(
         return
     # Spawned, not forked: OpenCV and FFmpeg hold threads that do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker) as pool:
         jobs = [pool.submit(render, spec, path) for spec, path in tasks]
         try:
             for done, job in enumerate(as_completed(jobs), start=1):
@@ -148,6 +152,27 @@ def _render_all(
                 report(done, len(tasks))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Prepare a worker process: it ends when its parent is gone, however that happened."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("a worker has a parent process")
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what a killed process of ours left of this file: ``.{name}.{process id}.partial``."""
+    for partial in path.parent.glob(f".{path.name}.*.partial"):
+        owner = partial.name.removeprefix(f".{path.name}.").removesuffix(".partial")
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            partial.unlink(missing_ok=True)
 
 
 def _manifest(specs: tuple[VideoSpec, ...]) -> str:

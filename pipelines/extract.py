@@ -27,7 +27,7 @@ from actors.types import VideoRef
 from model.config import Config
 from pipelines.cluster import connected
 from pipelines.config import differences, digest
-from pipelines.corpus import CorpusConfig, SpooledCorpus, iter_corpus, spool_corpus
+from pipelines.corpus import CorpusConfig, CorpusReport, iter_corpus
 from pipelines.failures import FailureTable
 from pipelines.ledger import Ledger
 from pipelines.keeper import Keeper
@@ -38,6 +38,7 @@ from pipelines.processors import ExtractFactory
 from pipelines.progress import ProgressLine
 from pipelines.resources import Plan, ResourcesConfig, plan
 from pipelines.shards import clean_leftovers
+from pipelines.spool import CorpusError, SpooledCorpus, spool_corpus
 from pipelines.storage import Store, strip_credentials
 from pipelines.version import CODE_VERSION
 from pipelines.worker import ProcessorFactory, ProcessorInfo, RunContext
@@ -51,13 +52,23 @@ DEMONSTRATION = (
 class RunConfig(Config):
     """How a run behaves; none of it changes values."""
 
-    shard_clips: int = Field(64, ge=1, description="clips after which a worker publishes a shard (about 80 MB)")
-    flush_seconds: float = Field(120.0, gt=0, description="rows wait no longer than this for their shard")
-    stall_seconds: float = Field(60.0, gt=0, description="a worker without any progress for so long is ended")
+    shard_clips: int = Field(
+        64, ge=1, description="clips after which a worker publishes a shard (about 80 MB)"
+    )
+    flush_seconds: float = Field(
+        120.0, gt=0, description="rows wait no longer than this for their shard"
+    )
+    stall_seconds: float = Field(
+        60.0, gt=0, description="a worker without any progress for so long is ended"
+    )
     video_seconds: float = Field(3600.0, gt=0, description="what one video may take in all")
     max_attempts: int = Field(2, ge=1, description="how often a video may bring its worker down")
-    retry_failed: bool = Field(False, description="try videos again that failed for good in an earlier run")
-    wait_lock: bool = Field(False, description="wait for another run on the same output instead of stopping")
+    retry_failed: bool = Field(
+        False, description="try videos again that failed for good in an earlier run"
+    )
+    wait_lock: bool = Field(
+        False, description="wait for another run on the same output instead of stopping"
+    )
     limit: int | None = Field(None, ge=1, description="process at most so many videos in this run")
 
 
@@ -89,7 +100,9 @@ class Todo:
     failed_before: int
 
 
-def look(config: ExtractConfig, corpus: SpooledCorpus, ledger: Ledger, failures: FailureTable) -> Todo:
+def look(
+    config: ExtractConfig, corpus: SpooledCorpus, ledger: Ledger, failures: FailureTable
+) -> Todo:
     """Count what is to be done (chain steps 1 to 3)."""
     found = Todo(corpus, 0, 0, 0, 0, 0)
     for ref, state in _judged(config, corpus, ledger, failures):
@@ -124,7 +137,11 @@ def videos_to_do(
     config: ExtractConfig, corpus: SpooledCorpus, ledger: Ledger, failures: FailureTable
 ) -> Iterator[VideoRef]:
     """Stream the videos that are to be processed (chain step 3)."""
-    refs = (ref for ref, state in _judged(config, corpus, ledger, failures) if state in ("new", "changed"))
+    refs = (
+        ref
+        for ref, state in _judged(config, corpus, ledger, failures)
+        if state in ("new", "changed")
+    )
     return itertools.islice(refs, config.run.limit)
 
 
@@ -152,13 +169,20 @@ def extract(
     started = time.time()
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
     store = Store.at(out)
-    corpus = spool_corpus(iter_corpus(config.corpus))
+    listing = CorpusReport()
+    corpus = spool_corpus(iter_corpus(config.corpus, listing))
+    if not corpus.count:
+        raise CorpusError(
+            f"{strip_credentials(config.corpus.corpus)}: there is no video in it"
+            + "".join(f"; {warning}" for warning in listing.warnings())
+        )
     with RunLock(store, run_id, wait=config.run.wait_lock):
         clean_leftovers(store)
         ledger, failures = Ledger.load(store), FailureTable.load(store, run_id)
         todo = look(config, corpus, ledger, failures)
         keeper = Keeper(store, ledger, failures, ProgressLine(todo.todo))
-        keeper.line.say(account(todo))
+        for text in (*listing.warnings(), account(todo)):
+            keeper.line.say(text)
         report, layout = None, None
         if todo.todo:
             _check_settings(store, config)
@@ -210,7 +234,9 @@ def _process(
     run = config.run
     limits = Limits(run.stall_seconds, run.video_seconds, run.max_attempts)
     if factory is None:
-        factory = ExtractFactory(config.features(), layout, todo.todo // layout.workers, run.stall_seconds)
+        factory = ExtractFactory(
+            config.features(), layout, todo.todo // layout.workers, run.stall_seconds
+        )
     pool = WorkerPool(layout, factory, limits, keeper)
     try:
         info = pool.start()

@@ -14,15 +14,16 @@ def version_of(info: dict[str, Any]) -> str:
     tag = info.get("ETag") or info.get("etag") or info.get("md5") or info.get("content_md5")
     if tag:
         return str(tag).strip('"')
-    stamp = info.get("mtime") or info.get("created") or info.get("LastModified") or ""
+    stamp: Any = info.get("mtime") or info.get("created") or info.get("LastModified") or ""
     if isinstance(stamp, float):
         stamp = round(stamp * 1e9)
-    if hasattr(stamp, "timestamp"):
+    elif hasattr(stamp, "timestamp"):
         stamp = stamp.timestamp()
     return f"{info.get('size', info.get('Size', 0))}-{stamp}"
 
 
 def modified_of(info: dict[str, Any]) -> float:
+    """Return when an object was modified, seconds since 1970; 0 when unknown."""
     for key in ("LastModified", "mtime", "created", "last_modified", "updated"):
         value = info.get(key)
         if isinstance(value, int | float):
@@ -68,18 +69,23 @@ class RetryingFile(io.RawIOBase):
         self._run = run
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return True."""
         return True
 
     def tell(self) -> int:
+        """Return the position."""
         return int(self._file.tell())
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move; nothing is read yet."""
         return int(self._file.seek(offset, whence))
 
     def read(self, size: int = -1) -> bytes:
+        """Read bytes from the position on, again after errors that pass."""
         position = self._file.tell()
 
         def attempt() -> bytes:
@@ -89,11 +95,13 @@ class RetryingFile(io.RawIOBase):
         return cast(bytes, self._run("read", attempt))
 
     def readinto(self, buffer: Any) -> int:
+        """Read into a buffer."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def close(self) -> None:
+        """Close the file."""
         if not self.closed:
             self._file.close()
             super().close()

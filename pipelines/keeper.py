@@ -4,12 +4,12 @@ import time
 
 import psutil
 
-from pipelines.corpus import SpooledCorpus
 from pipelines.failures import FailureTable
 from pipelines.ledger import Ledger
 from pipelines.leases import Failure
 from pipelines.progress import ProgressLine
 from pipelines.shards import CommittedShard, reconcile
+from pipelines.spool import SpooledCorpus
 from pipelines.storage import Store, display_text
 from pipelines.worker import Outcome
 
@@ -32,7 +32,7 @@ class Keeper:
         self._process = psutil.Process()
         self._failures_due = self._ledger_due = 0.0
         self._next_look = 0.0
-        self._failures_new = self._ledger_new = False
+        self._ledger_new = False
 
     # --- events of the pool
 
@@ -56,7 +56,6 @@ class Keeper:
         self.failed += 1
         self.reasons[failure.reason] = self.reasons.get(failure.reason, 0) + 1
         self.failures.add(failure)
-        self._failures_new = True
         self.line.failed = self.failed
         if self.failed <= SHOWN_FAILURES:
             name = display_text(failure.ref.video_id)
@@ -76,7 +75,7 @@ class Keeper:
             return
         self._next_look = now + 1.0
         self.driver_peak = max(self.driver_peak, self._process.memory_info().rss)
-        if self._failures_new and now >= self._failures_due:
+        if self.failures.changed and now >= self._failures_due:
             self._save_failures(now)
         if self._ledger_new and now >= self._ledger_due:
             self._save_ledger(now)
@@ -86,7 +85,7 @@ class Keeper:
     def save(self) -> None:
         """Write what is not yet written."""
         now = time.monotonic()
-        if self._failures_new:
+        if self.failures.changed:
             self._save_failures(now)
         if self._ledger_new:
             self._save_ledger(now)
@@ -98,15 +97,13 @@ class Keeper:
             self._ledger_new = True
             self.line.say(f"found an unreported shard: {shard.name}")
         if self.ledger.has_surplus:
-            versions = {ref.video_id: ref.version for ref in corpus}
-            self.repaired = reconcile(self.store, versions).rewritten
-            self.ledger = Ledger.load(self.store)
+            report = reconcile(self.store, corpus.versions(), ledger=self.ledger)
+            self.repaired = report.rewritten + report.dropped
             self._ledger_new = True
         self.save()
 
     def _save_failures(self, now: float) -> None:
         self.failures.flush(self.store)
-        self._failures_new = False
         self._failures_due = now + FAILURES_EVERY
 
     def _save_ledger(self, now: float) -> None:

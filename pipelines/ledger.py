@@ -33,7 +33,8 @@ class Entries:
     @classmethod
     def empty(cls) -> "Entries":
         """No lines."""
-        return cls(*(np.empty(0, t) for t in (np.uint64, np.uint64, np.uint32, np.uint32)))
+        hashes, numbers = np.empty(0, np.uint64), np.empty(0, np.uint32)
+        return cls(hashes, hashes, numbers, numbers)
 
     @classmethod
     def of(cls, shard: CommittedShard, number: int) -> "Entries":

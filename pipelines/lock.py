@@ -186,7 +186,8 @@ class RunLock:
             f"(host {display_text(str(holder.get('host')))}, process {holder.get('pid')}, started "
             f"{now - holder.get('started', now):.0f} s ago, last sign of life "
             f"{now - holder.get('heartbeat', now):.0f} s ago). Wait for it (--wait-lock), stop it, "
-            f"or choose another --out. Only if that run is certainly dead, remove {self._store.display(NAME)}."
+            "or choose another --out. Only if that run is certainly dead, remove "
+            f"{self._store.display(NAME)}."
         )
 
     def _beat(self) -> None:
@@ -295,7 +296,7 @@ class LockGuard:
             if holder is not None:
                 owner = f"run {display_text(str(holder.get('run_id')))}"
             raise LockLost(
-                f"run {self._run_id} does not own {self._store.display('')} any more ({owner} does): "
-                "nothing was published"
+                f"run {self._run_id} does not own {self._store.display('')} any more "
+                f"({owner} does): nothing was published"
             )
         self._asked = now

@@ -30,7 +30,9 @@ from pipelines.worker import (
 
 POLL_SECONDS = 2.0
 START_FAILURES = 3  # consecutive workers that died before they were ready: the run is given up
-GRACE_SECONDS = 20.0  # beyond the stall limit, for a worker whose status thread does not answer either
+GRACE_SECONDS = (
+    20.0  # beyond the stall limit, for a worker whose status thread does not answer either
+)
 
 
 class RunError(Exception):
@@ -86,7 +88,8 @@ class _Handle:
     flushing: bool = False
     asked: float = 0.0  # when the status question that is still open was put
     answered: float = 0.0
-    clips: int = 0
+    finished_clips: int = 0  # in finished leases
+    clips: int = 0  # the same and those of the running lease, as of the last glance
     killed: str = ""  # why we ended it: becomes the failure's message
     killed_stage: str = ""
     killed_reason: str = ""
@@ -122,7 +125,9 @@ class WorkerPool:
         events: Told of every video's fate.
     """
 
-    def __init__(self, plan: Plan, factory: ProcessorFactory, limits: Limits, events: Events) -> None:
+    def __init__(
+        self, plan: Plan, factory: ProcessorFactory, limits: Limits, events: Events
+    ) -> None:
         self._plan = plan
         self._factory = factory
         self._limits = limits
@@ -161,7 +166,9 @@ class WorkerPool:
         Raises:
             RunError: The run cannot go on.
         """
-        assert self._info is not None, "start() comes first"  # an internal order, not a user's error
+        assert self._info is not None, (
+            "start() comes first"
+        )  # an internal order, not a user's error
         self._context = context
         self._report = PoolReport(self._info)
         started = time.monotonic()
@@ -243,10 +250,11 @@ class WorkerPool:
                 self._refused(call, error)
                 continue
             self._answer(call, answer, book)
-        if book is not None:
-            self._watch(book)
+        if book is None:
+            return
+        self._watch(book)
         clips = self._dead_clips + sum(h.clips for h in self._handles.values())
-        done = 0 if book is None else book.committed + sum(map(book.spooled, self._handles))
+        done = book.committed + sum(map(book.spooled, self._handles))
         self._events.tick(sum(h.ready for h in self._handles.values()), clips, done)
 
     def _answer(self, call: _Call, answer: Any, book: LeaseBook | None) -> None:
@@ -277,13 +285,17 @@ class WorkerPool:
         if self._context is not None:
             self._begin(handle)
 
-    def _lease_done(self, handle: _Handle, lease: Lease, result: LeaseResult, book: LeaseBook) -> None:
+    def _lease_done(
+        self, handle: _Handle, lease: Lease, result: LeaseResult, book: LeaseBook
+    ) -> None:
         assert self._report is not None
         refs = {ref.video_id: ref for ref in lease.videos}
         good = [outcome for outcome in result.outcomes if not outcome.reason]
         book.finished(handle.number, lease, [outcome.video_id for outcome in good], result.seconds)
         for outcome in good:
+            handle.finished_clips += outcome.clips
             self._events.on_extracted(outcome)
+        handle.clips = max(handle.clips, handle.finished_clips)
         for outcome in result.outcomes:
             if outcome.reason:
                 self._failed_outcome(refs[outcome.video_id], outcome, book)
@@ -302,10 +314,14 @@ class WorkerPool:
         else:
             book.fail()
         self._events.on_failed(
-            Failure(ref, outcome.stage, outcome.reason, outcome.message, attempts, outcome.transient)
+            Failure(
+                ref, outcome.stage, outcome.reason, outcome.message, attempts, outcome.transient
+            )
         )
 
-    def _committed(self, handle: _Handle, shards: Iterable[CommittedShard], book: LeaseBook) -> None:
+    def _committed(
+        self, handle: _Handle, shards: Iterable[CommittedShard], book: LeaseBook
+    ) -> None:
         for shard in shards:
             book.commit(handle.number, [entry.video_id for entry in shard.videos])
             self._events.on_committed(shard)
@@ -395,5 +411,3 @@ class WorkerPool:
 
 def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")[:200]
-
-

@@ -10,11 +10,12 @@ from actors.errors import VideoError
 from actors.features import FeaturesConfig
 from actors.row import COLUMNS, stored_columns
 from actors.types import CLIP_SECONDS, VideoRef
-from pipelines.corpus import iter_corpus, spool_corpus
+from pipelines.corpus import iter_corpus
 from pipelines.extract import ExtractConfig, Todo, account, look, size, videos_to_do
 from pipelines.failures import FailureTable
 from pipelines.ledger import Ledger
 from pipelines.progress import duration
+from pipelines.spool import spool_corpus
 from pipelines.storage import StorageError, Store, display_text, open_uri
 
 PROBED = 12  # videos whose headers are read for the estimate
@@ -52,7 +53,12 @@ def preview(config: ExtractConfig, out: str | None, address: str | None) -> str:
     lines += [f"  cannot be processed: {line}" for line in unreadable]
     if seconds and read:
         total = seconds * todo.todo_bytes / read if todo.todo_bytes else seconds
-        clips = max(1, round(total / (CLIP_SECONDS if config.decode.policy == "whole" else config.decode.hop_s)))
+        clips = max(
+            1,
+            round(
+                total / (CLIP_SECONDS if config.decode.policy == "whole" else config.decode.hop_s)
+            ),
+        )
         if config.decode.policy == "whole":
             clips = todo.todo
         most = clips * clip_bytes(config.left_out)
@@ -61,7 +67,9 @@ def preview(config: ExtractConfig, out: str | None, address: str | None) -> str:
             f"{min(PROBED, todo.todo)} videos); at most {size(most)} of features before compression"
         )
         if rate:
-            lines.append(f"about {duration(clips / rate)} at the {rate:.2f} clips/s of the last run on this output")
+            lines.append(
+                f"about {duration(clips / rate)} at the {rate:.2f} clips/s of the last run on this output"
+            )
     where = address or "the cluster at $RAY_ADDRESS, else a local one"
     workers = config.resources.workers or "as many as fit"
     lines.append(f"on {where}, {workers} workers, shards of about {config.run.shard_clips} clips")
@@ -73,7 +81,10 @@ def _probe(config: ExtractConfig, refs: list[VideoRef]) -> tuple[float, int, lis
     seconds, read, unreadable = 0.0, 0, []
     for ref in refs:
         try:
-            with open_uri(ref.uri) as file, VideoReader(file, config.decode, ref.video_id) as reader:
+            with (
+                open_uri(ref.uri) as file,
+                VideoReader(file, config.decode, ref.video_id) as reader,
+            ):
                 seconds += reader.info.duration_s
                 read += ref.size or 0
         except (VideoError, StorageError) as error:

@@ -35,7 +35,9 @@ class ExtractFactory:
 
     def __call__(self, threads: int) -> Processor:
         if self.plan.layout == "split":
-            return SplitProcessor(self.config, self.plan, threads, self.expected_clips, self.stall_seconds)
+            return SplitProcessor(
+                self.config, self.plan, threads, self.expected_clips, self.stall_seconds
+            )
         return WholeProcessor(self.config, threads, self.expected_clips)
 
 
@@ -58,7 +60,9 @@ class WholeProcessor:
         self._preparer = Preparer(self._config)
         return describe(self._config, self._encoder.stages)
 
-    def process(self, ref: VideoRef, progress: Progress, timings: Timings) -> Iterator[Row | VideoEnd]:
+    def process(
+        self, ref: VideoRef, progress: Progress, timings: Timings
+    ) -> Iterator[Row | VideoEnd]:
         """Yield the rows of a video, then what is left of it."""
         limit_threads(self._threads)
         with open_uri(ref.uri) as file:
@@ -123,7 +127,12 @@ class SplitProcessor:
     """
 
     def __init__(
-        self, config: FeaturesConfig, plan: Plan, threads: int, expected_clips: int, stall_seconds: float
+        self,
+        config: FeaturesConfig,
+        plan: Plan,
+        threads: int,
+        expected_clips: int,
+        stall_seconds: float,
     ) -> None:
         self._config, self._plan, self._threads = config, plan, threads
         self._expected_clips, self._stall_seconds = expected_clips, stall_seconds
@@ -149,12 +158,18 @@ class SplitProcessor:
         for helper in range(len(self._helpers)):
             if helper not in busy and waiting:
                 ref = waiting.popleft()
-                stream = self._helpers[helper].prepare.options(
-                    num_returns="streaming", _generator_backpressure_num_objects=AHEAD
-                ).remote(ref)
+                stream = (
+                    self._helpers[helper]
+                    .prepare.options(
+                        num_returns="streaming", _generator_backpressure_num_objects=AHEAD
+                    )
+                    .remote(ref)
+                )
                 self._running[ref.video_id] = _Running(ref, helper, stream, time.monotonic())
 
-    def process(self, ref: VideoRef, progress: Progress, timings: Timings) -> Iterator[Row | VideoEnd]:
+    def process(
+        self, ref: VideoRef, progress: Progress, timings: Timings
+    ) -> Iterator[Row | VideoEnd]:
         """Yield the rows of a video as its preparer delivers them."""
         self.ahead([ref])
         running = self._running[ref.video_id]

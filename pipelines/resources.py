@@ -23,11 +23,16 @@ class ResourcesConfig(Config):
         1.0, description="GPU share of a worker; a share is bookkeeping, not memory isolation"
     )
     preparers: int | None = Field(
-        None, ge=1, le=32, description="CPU processes ahead of each split worker; default: what fits, up to 8"
+        None,
+        ge=1,
+        le=32,
+        description="CPU processes ahead of each split worker; default: what fits, up to 8",
     )
     worker_gib: float = Field(3.0, gt=0, description="memory that a whole-layout worker may need")
     headroom_cpus: float = Field(
-        1.0, ge=0, description="CPUs left free on clusters with more than 8 of them, for the system and reading"
+        1.0,
+        ge=0,
+        description="CPUs left free on clusters with more than 8 of them, for the system and reading",
     )
 
 

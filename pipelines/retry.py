@@ -172,7 +172,8 @@ def storage_error(error: BaseException, what: str, where: str) -> StorageError:
         if remote:
             return failed(
                 "Access was refused: check the credentials (AWS_ACCESS_KEY_ID, "
-                "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or AWS_PROFILE), the endpoint and the rights on this bucket."
+                "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or AWS_PROFILE), the endpoint "
+                "and the rights on this bucket."
             )
         return failed("Check the owner and the permissions.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

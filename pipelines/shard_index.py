@@ -54,7 +54,7 @@ class CommittedShard:
 
 
 def shard_name(fingerprint: str, videos: list[VideoEntry]) -> str:
-    """Name a shard by its content: fingerprint, video ids, source versions, clip counts; in any order."""
+    """Name a shard by fingerprint, video ids, source versions and clip counts, in any order."""
     entries = sorted([v.video_id, v.source_version, v.clips] for v in videos)
     text = json.dumps([fingerprint, entries], separators=(",", ":"))
     head = re.sub(r"[^0-9a-f]", "", fingerprint.lower())[:8].ljust(8, "0")
@@ -85,8 +85,8 @@ def _footer(store: Store, info: ObjectInfo) -> Any:
         return pq.read_metadata(pa.BufferReader(tail))
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(
-            f"{store.display(info.name)} is not a whole Parquet file ({error}); it was not written by TalkMOS "
-            "or has been damaged: remove it and run again"
+            f"{store.display(info.name)} is not a whole Parquet file ({error}); it was not written by "
+            "TalkMOS or has been damaged: remove it and run again"
         ) from error
 
 
@@ -94,9 +94,8 @@ def read_shard(store: Store, info: ObjectInfo) -> CommittedShard:
     """Read from the footer what a shard holds."""
     metadata = _footer(store, info).metadata or {}
     if VIDEOS_KEY not in metadata:
-        raise StorageError(
-            f"{store.display(info.name)} bears the name of a shard, but is none: remove it"
-        )
+        name = store.display(info.name)
+        raise StorageError(f"{name} bears the name of a shard, but is none: remove it")
     videos = [VideoEntry(*entry) for entry in json.loads(metadata[VIDEOS_KEY])]
     return CommittedShard(info.name, videos, info.size, sum(v.clips for v in videos))
 
@@ -144,13 +143,13 @@ def _opener(store: Store) -> Callable[[Any, str], Any]:
 
 
 def iter_videos(store: Store, name: str) -> Iterator[tuple[VideoKey, "Iterator[pa.RecordBatch]"]]:
-    """Yield each video of a shard with its rows; consume the rows before asking for the next video."""
+    """Yield each video of a shard with its rows; consume them before asking for the next."""
     import pyarrow.parquet as pq
 
     with store.open(name) as file:
         source = pq.ParquetFile(file)
 
-        def runs() -> Iterator[tuple[VideoKey, pa.RecordBatch]]:
+        def runs() -> Iterator[tuple[VideoKey, "pa.RecordBatch"]]:
             for group in range(source.num_row_groups):
                 table = source.read_row_group(group)
                 ids = table["video_id"].to_pylist()

@@ -1,4 +1,4 @@
-"""The shard set of an output: writing, reading, mending. The parts live in the modules named below."""
+"""The shard set of an output: writing, reading, mending; the parts live in other modules."""
 
 from pipelines.leftovers import clean_leftovers
 from pipelines.reconcile import ReconcileReport, reconcile

@@ -1,4 +1,4 @@
-"""The list of a corpus on local disk: read often, counted, checked for equal ids, gone with the process."""
+"""The list of a corpus on local disk: checked for equal ids, gone with the process."""
 
 import json
 import os
@@ -21,7 +21,7 @@ class CorpusError(ValueError):
 
 
 class SpooledCorpus:
-    """All VideoRefs of a corpus in an unlinked temporary file. Make it with :func:`spool_corpus`."""
+    """All VideoRefs of a corpus in an unlinked temporary file, see :func:`spool_corpus`."""
 
     def __init__(
         self, file: IO[bytes], ids: "array[int]", versions: "array[int]", total: int
@@ -37,7 +37,7 @@ class SpooledCorpus:
         return self.count
 
     def __iter__(self) -> Iterator[VideoRef]:
-        """Yield every VideoRef in the order of listing; may be called several times and at the same time."""
+        """Yield every VideoRef in the order of listing; may run several times and at once."""
         rest, offset = b"", 0
         while block := os.pread(self._file.fileno(), _BLOCK, offset):
             offset += len(block)
@@ -111,7 +111,8 @@ def _check_unique(spooled: SpooledCorpus, ids: "array[int]") -> None:
             if one.video_id == two.video_id:
                 raise CorpusError(
                     f"two videos have the id {display_text(one.video_id)!r}: {names}. "
-                    f"({len(repeated)} ids in all are given more than once.) Rename one, or give ids in a manifest."
+                    f"({len(repeated)} ids in all are given more than once.) "
+                    "Rename one, or give ids in a manifest."
                 )
             raise CorpusError(f"the ids of {names} have the same 64-bit hash: rename one of them.")
         first[key] = ref

@@ -67,7 +67,9 @@ class Processor(Protocol):
         """Load weights and warm up. Raises an exception with a clear message when that fails."""
         ...
 
-    def process(self, ref: VideoRef, progress: Progress, timings: Timings) -> Iterator["Row | VideoEnd"]:
+    def process(
+        self, ref: VideoRef, progress: Progress, timings: Timings
+    ) -> Iterator["Row | VideoEnd"]:
         """Yield the rows of a video in order of clip_index, then one VideoEnd.
 
         Identity and provenance are added by the worker.
@@ -230,12 +232,14 @@ class ExtractWorker:
     def _one(self, ref: VideoRef, timings: Timings) -> Outcome:
         begun = time.perf_counter()
         writer = self._open_writer()
-        writer.begin(VideoKey(ref.video_id, ref.source_version))
+        writer.begin(VideoKey(ref.video_id, ref.version))
         try:
             clips, frames, uncovered = self._rows(ref, writer, timings)
         except VideoError as error:
             writer.abort()
-            return _failed(ref, error.stage, error.reason, error.message, begun, transient=error.transient)
+            return _failed(
+                ref, error.stage, error.reason, error.message, begun, transient=error.transient
+            )
         except HelperCrash as error:
             writer.abort()
             return _failed(ref, error.stage, error.reason, error.message, begun, crashed=True)
@@ -286,7 +290,9 @@ class ExtractWorker:
             self._append(writer, group, schema, timings)
         return clips, frames, uncovered
 
-    def _append(self, writer: ShardWriter, rows: list[Row], schema: "pa.Schema", timings: Timings) -> None:
+    def _append(
+        self, writer: ShardWriter, rows: list[Row], schema: "pa.Schema", timings: Timings
+    ) -> None:
         begun = time.perf_counter()
         writer.append(to_arrow(rows, schema))
         self._progress.beat("write")
@@ -310,7 +316,10 @@ class ExtractWorker:
         if self._writer is None:
             _, run = self._ready()
             self._writer = ShardWriter(
-                Store.at(run.out_uri), self._schema(), run.fingerprint, LockGuard(run.out_uri, run.run_id)
+                Store.at(run.out_uri),
+                self._schema(),
+                run.fingerprint,
+                LockGuard(run.out_uri, run.run_id),
             )
         return self._writer
 

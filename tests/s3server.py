@@ -85,7 +85,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         "--config", os.devnull, str(folder),
     ]  # fmt: skip
     log = folder.with_name(folder.name + ".log").open("wb")
-    process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_die_with_parent)
+    process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_die_with_parent)  # noqa: PLW1509
     try:
         deadline = time.monotonic() + 20
         while True:
@@ -120,7 +120,6 @@ class FaultProxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -128,7 +127,8 @@ class FaultProxy:
             def _serve(self) -> None:
                 proxy.serve(self)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+            # The base class asks for these names.
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -151,9 +151,6 @@ class FaultProxy:
             return self._random.choice((500, 503)), self._random.random() < 0.5
 
     def serve(self, handler: BaseHTTPRequestHandler) -> None:
-        if handler.headers.get("Expect", "").lower() == "100-continue":
-            handler.send_response_only(100)
-            handler.end_headers()
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         status, late = self._draw()
         if status and not late:
@@ -168,7 +165,7 @@ class FaultProxy:
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                 handler.send_header(name, value)
         # A HEAD answer has no content, and its length is what the object has.
-        length = dict((k.lower(), v) for k, v in headers).get("content-length", str(len(content)))
+        length = {k.lower(): v for k, v in headers}.get("content-length", str(len(content)))
         handler.send_header(
             "Content-Length", length if handler.command == "HEAD" else str(len(content))
         )

@@ -86,7 +86,9 @@ class Face:
         moves = [
             _lip(upper_s, width, -rise, sharpness) - upper,
             _lip(lower_s, width, drop, sharpness) - lower,
-            _outer_lip(outer_upper, upper, width, 0.4, -0.9 * rise - 0.8 * pose.rounding, sharpness),
+            _outer_lip(
+                outer_upper, upper, width, 0.4, -0.9 * rise - 0.8 * pose.rounding, sharpness
+            ),
             _outer_lip(outer_lower, lower, width, 0.4, 0.9 * drop + 0.8 * pose.rounding, 0.5),
             pose.blink * _lid_drop(P.LEFT_UPPER_LID, P.LEFT_LOWER_LID),
             pose.blink * _lid_drop(P.RIGHT_UPPER_LID, P.RIGHT_LOWER_LID),

@@ -85,7 +85,10 @@ LOWER_INNER = np.array([
 
 MOUTH = np.array([223.9, 146.6])  # centre of the closed mouth
 NECK = np.array([224.0, 190.0])  # the head turns about this point
-HEAD = (np.array([227.0, 100.0]), np.array([80.0, 92.0]))  # ellipse around hair and chin: centre, radii
+HEAD = (
+    np.array([227.0, 100.0]),
+    np.array([80.0, 92.0]),
+)  # ellipse around hair and chin: centre, radii
 ORIGIN = np.array([122.0, 0.0])  # upper left corner of the square that is shown
 SIZE = 208.0  # its side
 

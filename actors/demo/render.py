@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from actors.demo.face import IMAGE_SIZE, Face
+from actors.demo.face import Face
 from actors.demo.looks import Look
 from actors.demo.motion import poses
 from actors.demo.voice import Utterance, Voice, speak
@@ -120,11 +120,13 @@ def encode(path: Path, frames: Iterable[U8], samples: F32, *, comment: str = "")
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         container.metadata["comment"] = comment
         video = container.add_stream("libx264", rate=FPS, options=options)
-        video.width, video.height, video.pix_fmt = IMAGE_SIZE, IMAGE_SIZE, "yuv420p"
+        video.pix_fmt = "yuv420p"
         sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         sound.bit_rate = 64_000
         written = 0
         for count, picture in enumerate(frames, start=1):
+            if count == 1:
+                video.height, video.width = picture.shape[:2]
             image = av.VideoFrame.from_ndarray(picture, format="rgb24")
             container.mux(video.encode(image))
             # Sound keeps pace with the picture, so the file is interleaved.

@@ -146,7 +146,11 @@ def speak(voice: Voice, seconds: float, seed: int) -> Utterance:
         for s in score
     ]
     voiced = np.where(voicing > 0.05, f0, 0.0)
-    return Utterance(samples, visemes, *(t[frames].astype(np.float32) for t in (opening, width, rounding, voiced)))
+    return Utterance(
+        samples,
+        visemes,
+        *(t[frames].astype(np.float32) for t in (opening, width, rounding, voiced)),
+    )
 
 
 def opening_gain(opening: F64) -> F64:
@@ -296,7 +300,9 @@ def _tract(voice: Voice, score: list[_Segment], time: F64, source: F64) -> F64:
     tracks = []
     for k in range(len(_BANDWIDTHS_HZ)):
         starts = np.array([s.start for s in score])
-        values = np.array([(s.phone.formants or _near(score, i, resting))[k] for i, s in enumerate(score)])
+        values = np.array(
+            [(s.phone.formants or _near(score, i, resting))[k] for i, s in enumerate(score)]
+        )
         steps = values[np.searchsorted(starts, time, side="right") - 1]
         tracks.append(_smooth(steps, 0.06) * voice.formants)
     sound = source

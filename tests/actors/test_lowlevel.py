@@ -27,7 +27,7 @@ def column(name):
 
 
 def make_row(frames=T, waveform=None, audio=None, face=None):
-    """A clip whose lips open and close at 2 Hz; faces 0.2 of the picture's width between the eyes."""
+    """A clip whose lips open at 2 Hz; the eyes are 0.2 of the picture's width apart."""
     rng = np.random.default_rng(0)
     landmarks = np.zeros((T, 468, 3), np.float32)
     landmarks[:, 33, :2], landmarks[:, 263, :2] = (0.4, 0.5), (0.6, 0.5)
@@ -78,7 +78,7 @@ def test_mel_filterbank_is_librosas():
 
 def test_log_mel_and_mfcc_are_librosas():
     x = np.random.default_rng(1).standard_normal(RATE).astype(np.float32) * 0.1
-    # Hop i is centred on 160 i + 80; librosa's first uncentred frame of 512 has its window at 56..456.
+    # Hop i is centred on 160 i + 80; librosa's first frame of 512 has its window at 56..456.
     padded = np.concatenate([np.zeros(120 + 56, np.float32), x, np.zeros(400, np.float32)])
     mel = librosa.feature.melspectrogram(
         y=padded, sr=RATE, n_fft=512, hop_length=160, win_length=400, n_mels=40, center=False
@@ -92,7 +92,7 @@ def test_log_mel_and_mfcc_are_librosas():
 
 
 def test_band_power_is_that_of_parseval():
-    x = tone(1000, level=0.5)
+    x = tone(997, level=0.5)
     power = analyse_sound(x).power
     assert band_power(power, 800, 1200)[10:-10] == pytest.approx(0.125, rel=1e-3)
     assert band_power(power, 2000, 4000)[10:-10].max() < 1e-7
@@ -233,7 +233,7 @@ def test_whole_policy_spreads_the_sound_over_the_frames():
     x[30 * RATE : 32 * RATE] = tone(200, seconds=2.0)
     row = make_row(waveform=x)
     row["frame_times"] = np.arange(T) * 0.4
-    loud = np.flatnonzero(stream(row)[:, column("energy")] > -40)
+    loud = np.flatnonzero(stream(row)[:, column("energy")] > -20)
     assert loud.tolist() == [75, 76, 77, 78, 79]
 
 

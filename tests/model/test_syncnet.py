@@ -89,27 +89,27 @@ def test_a_clip_at_once_equals_window_by_window(net: SyncNet, frames: torch.Tens
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)], ids=["fp32", "fp64"]
+    ("dtype", "mean", "rgb"),
+    [
+        (torch.float32, 0.0, False),
+        (torch.float32, 128.0, True),
+        (torch.float64, 128.0, True),
+    ],
 )
-@pytest.mark.parametrize(("mean", "rgb"), [(0.0, False), (128.0, True)])
 def test_the_folded_lip_stream_equals_the_original(
-    net: SyncNet,
-    frames: torch.Tensor,
-    dtype: torch.dtype,
-    tolerance: float,
-    mean: float,
-    rgb: bool,
+    net: SyncNet, frames: torch.Tensor, dtype: torch.dtype, mean: float, rgb: bool
 ) -> None:
+    frames = frames[:6]
     fast = LipStream2d(net, dtype, mean=mean, rgb=rgb)
-    shown = frames.flip(3) if rgb else frames
     original = SyncNet().to(dtype).eval()
     original.load_state_dict(net.state_dict())
     with torch.no_grad():
         expected = original.forward_lip(_clip(frames, dtype))[0]
-        windows = stack_windows(shown, mean, dtype)
-        assert windows.is_contiguous(memory_format=torch.channels_last)
+        windows = stack_windows(frames.flip(3) if rgb else frames, mean, dtype)
         got = fast(windows)
-    assert expected.std() > 0.05
+    assert windows.is_contiguous(memory_format=torch.channels_last)
+    assert 0.05 < expected.std() < 1
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
     torch.testing.assert_close(got, expected, rtol=0, atol=tolerance)
 
 
