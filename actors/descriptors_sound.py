@@ -99,7 +99,8 @@ def level_descriptors(samples: F32) -> dict[str, float | None]:
 def clipping_share(samples: F32) -> float:
     """Share of samples in flat tops.
 
-    A flat top is three or more samples in a row within 2 % of the extreme of their sign.
+    A flat top is three or more samples in a row within 2 % of the extreme of their sign; shorter
+    ones are missed, so the share is a low estimate where clipping is light.
         Works at any level, since clipped sound may have been attenuated later. A pure tone has
         slow tops and reads as
     clipped by several per cent; speech has them for under 0.1 %.

@@ -122,7 +122,7 @@ def _usage(message: str) -> int:
 
 def _guarded(command: Any) -> int:
     from pipelines.config import ConfigError
-        from pipelines.lock import LockHeld
+    from pipelines.lock import LockHeld
     from pipelines.pool import RunError
     from pipelines.extract import OutputMismatch
     from pipelines.resources import ResourceError

@@ -33,7 +33,8 @@ class CorpusConfig(Config):
     """Folder, glob, bucket prefix, single video, or manifest (.csv, .jsonl, .parquet)."""
     pattern: str | None = None
     """Path pattern below the corpus root that names generator and speaker, such as
-    ``{generator}/{speaker}.mp4``; ``*`` matches within a folder, ``**`` across folders. None: both stay empty."""
+    ``{generator}/{speaker}.mp4``; ``*`` matches within a folder, ``**`` across folders. None: both stay
+    empty."""
     suffixes: tuple[str, ...] = Field(
         default=("mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "ts", "flv", "ogv", "wmv"),
         min_length=1,
@@ -181,9 +182,7 @@ class _Matcher:
         if self._regex is None:
             return None, None
         text = _text(path)
-        match = self._regex.fullmatch(text) or (
-            self._regex.fullmatch(_stem(text)) if self._bare else None
-        )
+        match = self._regex.fullmatch(_stem(text) if self._bare else text)
         if match is None:
             if not known:
                 self._report.unmatched += 1

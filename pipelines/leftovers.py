@@ -61,6 +61,8 @@ def _unfinished_uploads(store: Store) -> int:
                 "",
                 lambda: store.fs.call_s3("list_multipart_uploads", **options),
             )
+        except MissingError:
+            return removed  # some servers say so when a bucket has no uploads
         except StorageError as error:
             if is_unsupported(error):
                 return removed  # the server keeps no list, so there is nothing to ask for

@@ -85,8 +85,8 @@ def _footer(store: Store, info: ObjectInfo) -> Any:
         return pq.read_metadata(pa.BufferReader(tail))
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(
-            f"{store.display(info.name)} is not a whole Parquet file ({error}); it was not written by "
-            "TalkMOS or has been damaged: remove it and run again"
+            f"{store.display(info.name)} is not a whole Parquet file ({error}); it was not written "
+            "by TalkMOS or has been damaged: remove it and run again"
         ) from error
 
 

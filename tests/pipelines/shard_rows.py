@@ -16,8 +16,12 @@ def schema(left_out: frozenset[str] = SLIM) -> pa.Schema:
     return arrow_schema(STRUCTS, left_out)
 
 
-def row(video_id: str, version: str, clip: int, **more: Any) -> dict[str, Any]:
-    rng = np.random.default_rng([clip, len(video_id), sum(video_id.encode())])
+def row(video_id: str, version: str, clip: int, slim: bool = False, **more: Any) -> dict[str, Any]:
+    seed = [clip, len(video_id), sum(video_id.encode())]
+
+    def draw(width: int, dtype: type) -> Any:
+        return np.random.default_rng([*seed, width]).standard_normal((T, width)).astype(dtype)
+
     values = {
         "video_id": video_id,
         "uri": f"/corpus/{video_id}.mp4",
@@ -30,11 +34,7 @@ def row(video_id: str, version: str, clip: int, **more: Any) -> dict[str, Any]:
         "frame_mask": np.ones(T, bool),
         "face_mask": np.arange(T) < 75,
         "audio_mask": np.ones(T, bool),
-        "visual": rng.standard_normal((T, 2048)).astype(np.float16),
-        "audio": rng.standard_normal((T, 768)).astype(np.float16),
-        "landmarks": rng.standard_normal((T, 1404)).astype(np.float32),
-        "action_units": rng.standard_normal((T, 17)).astype(np.float32),
-        "lowlevel": rng.standard_normal((T, 64)).astype(np.float32),
+        "action_units": draw(17, np.float32),
         "sync": np.array([2.5, 1, 5, 8], np.float32),
         "sync_reason": None,
         "descriptors": {"sharpness": 1.0},
@@ -45,6 +45,13 @@ def row(video_id: str, version: str, clip: int, **more: Any) -> dict[str, Any]:
         "code_version": "0.1.0",
         "demonstration": True,
     }
+    if not slim:
+        values |= {
+            "visual": draw(2048, np.float16),
+            "audio": draw(768, np.float16),
+            "landmarks": draw(1404, np.float32),
+            "lowlevel": draw(64, np.float32),
+        }
     return values | more
 
 
@@ -52,7 +59,7 @@ def batch(
     video_id: str, clips: range, version: str = "v1", left_out: frozenset[str] = SLIM
 ) -> pa.RecordBatch:
     names = schema(left_out).names
-    rows = [row(video_id, version, clip) for clip in clips]
+    rows = [row(video_id, version, clip, slim=bool(left_out)) for clip in clips]
     return to_arrow([{n: r[n] for n in names} for r in rows], schema(left_out))
 
 

@@ -49,7 +49,7 @@ def test_a_shard_holds_what_was_added(store: Store) -> None:
     shard.add(VideoKey("b/two", "v2"), [batch("b/two", range(3), "v2")])
     shard.add(
         VideoKey("a/one", "v1"),
-        [batch("a/one", range(0, 20)), batch("a/one", range(20, 23))],
+        [batch("a/one", range(20)), batch("a/one", range(20, 23))],
     )
     assert (shard.videos, shard.clips) == (2, 26)
     done = shard.commit()
@@ -199,7 +199,7 @@ def test_reconcile_without_a_corpus_keeps_the_newest(tmp_path: Path) -> None:
     assert ids(store) == [("a", "v2", 0)]
 
 
-@pytest.mark.parametrize("killed_after", [0, 1, 2, 3])
+@pytest.mark.parametrize("killed_after", [0, 1, 2])
 def test_reconcile_killed_anywhere_loses_nothing(tmp_path: Path, killed_after: int) -> None:
     store = Store.at(tmp_path)
     write(store, {"a": 1, "b": 1})
