@@ -38,8 +38,8 @@ class AudioConfig(Config):
     weights: str = Field(
         PRETRAINED,
         description="`pretrained` (Hugging Face hub), `seeded` (random, demonstration only), or "
-        "the path or URI of a folder (config.json with model.safetensors or pytorch_model.bin) or of "
-        "one file of weights with the shape of HuBERT-Base.",
+        "the path or URI of a folder (config.json, and model.safetensors or pytorch_model.bin) or "
+        "of one file of weights with the shape of HuBERT-Base.",
     )
     revision: str = Field(
         REVISION, description=f"Commit of {REPOSITORY} on the hub that `pretrained` means."

@@ -31,10 +31,13 @@ def load_syncnet(source: str) -> "tuple[SyncNet, LoadedWeights]":
     Raises:
         WeightsError: They cannot be had, or are not SyncNet's.
     """
+    import torch
+
     from model.syncnet import SyncNet
 
     loaded = load_state(source, what="SyncNet", setting="sync.weights", get=GET)
-    net = SyncNet()
+    with torch.random.fork_rng(devices=[]):  # layers draw initial values that are not used here
+        net = SyncNet()
     if loaded.state is None:
         _seed(net)
     else:

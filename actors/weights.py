@@ -127,10 +127,11 @@ def local_copy(source: str, *, what: str, setting: str, get: str) -> Iterator[Pa
                     fs.get(path.rstrip("/") + "/", f"{found}/", recursive=True)
                 else:
                     fs.get_file(path, str(found))
-        except FileNotFoundError as error:
+        # The storage's own error is cut off: it may repeat the credentials of the URI.
+        except FileNotFoundError:
             raise WeightsError(
                 f"{what}: no weights at {shown} ({setting}). {get} {_choose(setting)}"
-            ) from error
+            ) from None
         except Exception as error:  # noqa: BLE001 - storage libraries share no base class
             reason = str(error).replace(source, shown)
             raise WeightsError(

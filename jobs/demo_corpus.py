@@ -1,4 +1,7 @@
-"""Make a corpus of talking faces, offline: ``python jobs/demo_corpus.py --out demo-output/corpus``."""
+"""Make a corpus of talking faces, offline.
+
+python jobs/demo_corpus.py --out demo-output/corpus
+"""
 
 import argparse
 import sys

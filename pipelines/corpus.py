@@ -1,7 +1,6 @@
 """From a folder, glob, bucket prefix, single file or manifest to a stream of VideoRefs."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,17 @@ from actors.types import VideoRef
 from model.config import Config
 from pipelines.filesystems import version_of
 from pipelines.manifest import MANIFEST_SUFFIXES, Record, read_manifest, text_of
+from pipelines.paths import (
+    MAGIC,
+    NAMES,
+    compile_glob,
+    compile_pattern,
+    id_of,
+    split_glob,
+    stem_of,
+    storable,
+    suffix_of,
+)
 from pipelines.spool import CorpusError, SpooledCorpus, spool_corpus
 from pipelines.storage import ObjectInfo, Store
 from pipelines.uris import display_text, relative_id, scheme_of
@@ -20,10 +30,6 @@ from pipelines.uris import display_text, relative_id, scheme_of
 __all__ = [
     "CorpusConfig", "CorpusError", "CorpusReport", "SpooledCorpus", "iter_corpus", "spool_corpus",
 ]  # fmt: skip
-
-_MAGIC = re.compile(r"[*?\[]")
-_PLACE = re.compile(r"\{([^{}]*)\}|\*\*/|\*\*|\*|\?")
-_NAMES = ("generator", "speaker")
 
 
 class CorpusConfig(Config):
@@ -33,8 +39,8 @@ class CorpusConfig(Config):
     """Folder, glob, bucket prefix, single video, or manifest (.csv, .jsonl, .parquet)."""
     pattern: str | None = None
     """Path pattern below the corpus root that names generator and speaker, such as
-    ``{generator}/{speaker}.mp4``; ``*`` matches within a folder, ``**`` across folders. None: both stay
-    empty."""
+    ``{generator}/{speaker}.mp4``; ``*`` matches within a folder, ``**`` across folders. None:
+    both stay empty."""
     suffixes: tuple[str, ...] = Field(
         default=("mp4", "mov", "mkv", "webm", "avi", "m4v", "mpg", "ts", "flv", "ogv", "wmv"),
         min_length=1,
@@ -96,31 +102,6 @@ class CorpusReport:
         return found
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Turn a path pattern into a regular expression over the path below the root.
-
-    Raises:
-        ValueError: A placeholder has an unknown name.
-    """
-    parts, end, seen = [], 0, set[str]()
-    for match in _PLACE.finditer(pattern):
-        parts.append(re.escape(pattern[end : match.start()]))
-        end = match.end()
-        name = match.group(1)
-        if name is None:
-            simple = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-            parts.append(simple[match.group()])
-        elif name not in _NAMES:
-            raise ValueError(
-                f"pattern {pattern!r}: {{{name}}} is unknown; use {{generator}} and {{speaker}}"
-            )
-        else:
-            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)")
-            seen.add(name)
-    parts.append(re.escape(pattern[end:]))
-    return re.compile("".join(parts), re.DOTALL)
-
-
 def iter_corpus(config: CorpusConfig, report: CorpusReport | None = None) -> Iterator[VideoRef]:
     """List the videos of a corpus one by one; memory does not grow with their number.
 
@@ -143,8 +124,8 @@ def iter_corpus(config: CorpusConfig, report: CorpusReport | None = None) -> Ite
         return
     exists_as_named = not scheme_of(corpus) and Path(corpus).exists()
     wanted = None
-    if _MAGIC.search(corpus.split("://")[-1]) and not exists_as_named:
-        corpus, wanted = _split_glob(corpus)
+    if MAGIC.search(corpus.split("://")[-1]) and not exists_as_named:
+        corpus, wanted = split_glob(corpus)
     store = Store.at(corpus)
     single = None if wanted else _single_file(store)
     if single is not None:
@@ -152,11 +133,11 @@ def iter_corpus(config: CorpusConfig, report: CorpusReport | None = None) -> Ite
         yield matcher.ref(parent, info)
         return
     depth = None if wanted is None or "**" in wanted else wanted.count("/")
-    allowed = _glob(wanted) if wanted is not None else None
+    allowed = compile_glob(wanted) if wanted is not None else None
     for info in _walk(store, depth, seen):
         if allowed is not None and not allowed.fullmatch(info.name):
             continue
-        suffix = _suffix(info.name)
+        suffix = suffix_of(info.name)
         if suffix in config.suffixes:
             yield matcher.ref(store, info)
         else:
@@ -169,7 +150,7 @@ class _Matcher:
     def __init__(self, config: CorpusConfig, report: CorpusReport) -> None:
         self._report = report
         self._regex = compile_pattern(config.pattern) if config.pattern else None
-        self._bare = bool(config.pattern) and _suffix(config.pattern or "") not in config.suffixes
+        self._bare = bool(config.pattern) and suffix_of(config.pattern or "") not in config.suffixes
 
     def ref(self, store: Store, info: ObjectInfo) -> VideoRef:
         generator, speaker = self.names(info.name)
@@ -181,8 +162,8 @@ class _Matcher:
         self._report.videos += 1
         if self._regex is None:
             return None, None
-        text = _text(path)
-        match = self._regex.fullmatch(_stem(text) if self._bare else text)
+        text = storable(path)
+        match = self._regex.fullmatch(stem_of(text) if self._bare else text)
         if match is None:
             if not known:
                 self._report.unmatched += 1
@@ -192,48 +173,10 @@ class _Matcher:
         return found.get("generator"), found.get("speaker")
 
 
-def _text(name: str) -> str:
-    """Return a name that can be stored as UTF-8 whatever bytes the disk has."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _suffix(name: str) -> str:
-    base = name.rpartition("/")[2]
-    return base.rpartition(".")[2].lower() if "." in base.lstrip(".") else ""
-
-
-def _stem(name: str) -> str:
-    return name[: -len(_suffix(name)) - 1] if _suffix(name) else name
-
-
-def id_of(name: str) -> str:
-    """Return the video id of a path below the corpus root: without its suffix."""
-    return _stem(_text(name))
-
-
 def _is_manifest(corpus: str) -> bool:
-    if _suffix(corpus) not in MANIFEST_SUFFIXES:
+    if suffix_of(corpus) not in MANIFEST_SUFFIXES:
         return False
     return bool(scheme_of(corpus)) or not Path(corpus).is_dir()
-
-
-def _split_glob(corpus: str) -> tuple[str, str]:
-    """Split into the folder before the first wildcard and the glob below it."""
-    first = _MAGIC.search(corpus, corpus.find("://") + 3 if "://" in corpus else 0)
-    assert first is not None
-    cut = corpus.rfind("/", 0, first.start())
-    return corpus[:cut] or "/", corpus[cut + 1 :]
-
-
-def _glob(pattern: str) -> re.Pattern[str]:
-    parts = []
-    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL):
-        simple = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(token)
-        if simple is None and len(token) > 1:
-            inner = token[1:-1].replace("\\", "\\\\")
-            simple = f"[{'^' + inner[1:] if inner.startswith('!') else inner}]"
-        parts.append(simple or re.escape(token))
-    return re.compile("".join(parts), re.DOTALL)
 
 
 def _single_file(store: Store) -> tuple[Store, ObjectInfo] | None:
@@ -324,7 +267,7 @@ def _row(
         else:
             address = f"{folder}/{address.lstrip('/')}"
     path = relative_id(address, folder)
-    given = {name: text_of(record, getattr(config, f"{name}_column"), where) for name in _NAMES}
+    given = {name: text_of(record, getattr(config, f"{name}_column"), where) for name in NAMES}
     generator, speaker = matcher.names(path, known=all(given.values()))
     version, size = text_of(record, config.version_column, where), None
     if not scheme_of(address):

@@ -1,7 +1,7 @@
 """The demo corpus: a folder of talking faces whose lip motion is known (see ``actors/demo``).
 
-Layout: ``{generator}/{speaker}-{number}.mp4``, ``manifest.csv`` (video_id, uri relative to the manifest,
-generator, speaker) and ``truth.json`` (what each video says, and the lip opening of every frame).
+Layout: ``{generator}/{speaker}-{number}.mp4``, ``manifest.csv`` (video_id, uri relative to the
+manifest, generator, speaker) and ``truth.json`` (what each video says, the lips in every frame).
 """
 
 import csv
@@ -47,8 +47,8 @@ def demo_specs(
     """Return the specifications of a corpus: speakers take turns, every video says something else.
 
     Raises:
-        ValueError: ``videos`` under 1, ``seconds`` under 1 or not a whole number of frames, or ``seed``
-            negative.
+        ValueError: ``videos`` under 1, ``seconds`` under 1 or not a whole number of frames, or
+            ``seed`` negative.
     """
     if videos < 1:
         raise ValueError(f"a corpus has at least 1 video, not {videos}")
@@ -79,9 +79,9 @@ def write_demo_corpus(
     """Make the demo corpus in ``folder``, or what is missing of it.
 
     By default 6 speakers x 2 videos x 12 s = 24 clips of 6 s. Each video carries the digest of its
-    specification; one that is there with the right digest is kept, so a second call does nothing and a
-    call after a crash goes on. Every file appears whole. A video that is not ours is never replaced,
-    and no video is deleted; the manifest names exactly those asked for.
+    specification; one that is there with the right digest is kept, so a second call does nothing
+    and a call after a crash goes on. Every file appears whole. A video that is not ours is never
+    replaced, and no video is deleted; the manifest names exactly those asked for.
 
     Args:
         folder: A local folder; it is made when it is missing.
@@ -136,11 +136,14 @@ def _clips(spec: VideoSpec) -> int:
 def _render_all(
     tasks: list[tuple[VideoSpec, Path]], processes: int, progress: Progress | None
 ) -> None:
-    report = progress or (lambda done, total: None)
+    def report(done: int) -> None:
+        if progress:
+            progress(done, len(tasks))
+
     if processes <= 1:
         for done, (spec, path) in enumerate(tasks, start=1):
             render(spec, path)
-            report(done, len(tasks))
+            report(done)
         return
     # Spawned, not forked: OpenCV and FFmpeg hold threads that do not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -149,7 +152,7 @@ def _render_all(
         try:
             for done, job in enumerate(as_completed(jobs), start=1):
                 job.result()
-                report(done, len(tasks))
+                report(done)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -185,7 +188,7 @@ def _manifest(specs: tuple[VideoSpec, ...]) -> str:
 
 
 def _truth(specs: tuple[VideoSpec, ...]) -> str:
-    """Per video: visemes with their times, and tracks at 25 fps (frame i is the instant i / 25 s)."""
+    """Per video: visemes with their times, tracks at 25 fps (frame i is the instant i / 25 s)."""
     videos = {}
     for spec in specs:
         said = utterance(spec)
@@ -206,7 +209,7 @@ def _truth(specs: tuple[VideoSpec, ...]) -> str:
 
 
 def _write_if_other(path: Path, text: str) -> None:
-    """Write a text file by renaming; leave it, and its modification time, alone when it is the same."""
+    """Write a text file by renaming; leave it and its modification time alone when it is equal."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

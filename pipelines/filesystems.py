@@ -1,5 +1,6 @@
 """Filesystems of fsspec as this project wants them: options, versions, reads that are retried."""
 
+import datetime as dt
 import io
 import os
 from collections.abc import Callable
@@ -17,7 +18,7 @@ def version_of(info: dict[str, Any]) -> str:
     stamp: Any = info.get("mtime") or info.get("created") or info.get("LastModified") or ""
     if isinstance(stamp, float):
         stamp = round(stamp * 1e9)
-    elif hasattr(stamp, "timestamp"):
+    elif isinstance(stamp, dt.datetime):
         stamp = stamp.timestamp()
     return f"{info.get('size', info.get('Size', 0))}-{stamp}"
 
@@ -28,7 +29,7 @@ def modified_of(info: dict[str, Any]) -> float:
         value = info.get(key)
         if isinstance(value, int | float):
             return float(value)
-        if hasattr(value, "timestamp"):
+        if isinstance(value, dt.datetime):
             return float(value.timestamp())
     return 0.0
 

@@ -96,10 +96,21 @@ def describe(uri: str) -> str:
         )
     lines = [store.display("")]
     if shards:
-        lines += _shards(store, shards)
+        lines += _readable(store, shards)
     else:
         lines.append("no shards yet")
     return "\n".join(lines + _run(store) + _failures(store))
+
+
+def _readable(store: Store, shards: list[ObjectInfo]) -> list[str]:
+    import pyarrow as pa
+
+    try:
+        return _shards(store, shards)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StorageError(
+            f"{store.display('')}: a shard cannot be read ({error}); remove it and run again"
+        ) from error
 
 
 def _shards(store: Store, shards: list[ObjectInfo]) -> list[str]:
@@ -112,14 +123,15 @@ def _shards(store: Store, shards: list[ObjectInfo]) -> list[str]:
     for batch in dataset.to_batches(columns=columns, batch_size=2048):
         contents.add(batch)
     total = contents.all
+    size = sum(info.size for info in shards) / 2**20
     lines = [
-        f"{len(total.videos)} videos, {total.clips} clips, {total.seconds / 3600:.2f} hours, "
-        f"{len(shards)} shards, {sum(s.size for s in shards) / 2**20:.1f} MiB"
+        f"{len(total.videos)} videos, {total.clips} clips, {total.seconds / 3600:.2f} hours",
+        f"{len(shards)} shards, {size:.1f} MiB",
     ]
     if contents.demonstration:
         lines.append(
-            f"DEMONSTRATION: {contents.demonstration} clips come from seeded (random) weights; their "
-            "features mean nothing for real quality"
+            f"DEMONSTRATION: {contents.demonstration} clips come from seeded (random) weights; "
+            "their features mean nothing for real quality"
         )
     if len(contents.fingerprints) > 1:
         lines.append("WARNING: features of different settings are mixed (several fingerprints)")
@@ -218,6 +230,8 @@ def _failures(store: Store) -> list[str]:
         again = sum(row["transient"] for row in rows)
         note = f" ({again} will be tried again)" if again else ""
         lines.append(f"  {len(rows)} {display_text(name)}{note}")
-        for row in sorted(rows, key=lambda r: str(r["video_id"]))[:EXAMPLES]:
-            lines.append(f"    {display_text(row['video_id'])}: {display_text(row['message'])}")
+        lines += [
+            f"    {display_text(row['video_id'])}: {display_text(row['message'])}"
+            for row in sorted(rows, key=lambda r: str(r["video_id"]))[:EXAMPLES]
+        ]
     return lines

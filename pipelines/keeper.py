@@ -4,6 +4,7 @@ import time
 
 import psutil
 
+from actors.types import VideoRef
 from pipelines.failures import FailureTable
 from pipelines.ledger import Ledger
 from pipelines.leases import Failure
@@ -26,6 +27,7 @@ class Keeper:
     ) -> None:
         self.store, self.ledger, self.failures, self.line = store, ledger, failures, line
         self.videos = self.clips = self.failed = self.shards = self.bytes = self.repaired = 0
+        self._counted: set[str] = set()
         self.uncovered_s = 0.0
         self.reasons: dict[str, int] = {}
         self.driver_peak = 0
@@ -41,7 +43,14 @@ class Keeper:
         self.uncovered_s += outcome.uncovered_s
 
     def on_committed(self, shard: CommittedShard) -> None:
-        """A shard is published."""
+        """A shard is published.
+
+        May be called twice: the shard of a living worker can be found by listing, for the sake of a dead
+        one, before its own report is read.
+        """
+        if shard.name in self._counted:
+            return
+        self._counted.add(shard.name)
         self.ledger.record(shard)
         self.videos += len(shard.videos)
         self.clips += shard.clips
@@ -63,9 +72,14 @@ class Keeper:
         elif self.failed == SHOWN_FAILURES + 1:
             self.line.say("more failures are not shown; all are in failures.parquet")
 
-    def find_unreported(self) -> list[CommittedShard]:
-        """List shards that exist but were not reported."""
-        return self.ledger.refresh(self.store)
+    def published(self, videos: list[VideoRef]) -> set[str]:
+        """Look into the output which of ``videos`` are committed."""
+        for shard in self.ledger.refresh(self.store):
+            self.on_committed(shard)
+        states = self.ledger.status_many([(ref.video_id, ref.version) for ref in videos])
+        return {
+            ref.video_id for ref, state in zip(videos, states, strict=True) if state == "done"
+        }
 
     def tick(self, workers: int, clips: int, done: int) -> None:
         """Show progress; write down what is due."""

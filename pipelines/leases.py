@@ -200,6 +200,13 @@ class LeaseBook:
         state = self._workers.get(worker)
         return state.leases[0] if state and state.leases else None
 
+    def held(self, worker: int) -> list[VideoRef]:
+        """Return all videos that the worker has, spooled, running or waiting."""
+        state = self._workers.get(worker)
+        if state is None:
+            return []
+        return [*state.spooled.values(), *(ref for lease in state.leases for ref in lease.videos)]
+
     def spooled(self, worker: int) -> int:
         """Return how many extracted videos wait in the worker for the next shard."""
         state = self._workers.get(worker)

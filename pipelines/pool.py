@@ -67,8 +67,8 @@ class Events(Protocol):
         """A video was given up."""
         ...
 
-    def find_unreported(self) -> list[CommittedShard]:
-        """List shards that exist but were not reported (their worker died right after publishing)."""
+    def published(self, videos: list[VideoRef]) -> set[str]:
+        """Say which of ``videos`` are committed, reported or not (their worker died right after)."""
         ...
 
     def tick(self, workers: int, clips: int, done: int) -> None:
@@ -354,10 +354,7 @@ class WorkerPool:
     def _take_back(self, handle: _Handle, book: LeaseBook, why: str) -> None:
         assert self._report is not None
         self._report.workers_lost += 1
-        shards = self._events.find_unreported()
-        published = {entry.video_id for shard in shards for entry in shard.videos}
-        for shard in shards:
-            self._events.on_committed(shard)
+        published = self._events.published(book.held(handle.number))
         for ref, attempts in book.died(handle.number, published):
             reason = handle.killed_reason or "worker_died"
             stage = handle.killed_stage or "process"

@@ -1,27 +1,25 @@
 """The portrait in motion: lips that follow the visemes, blinks, brows and a moving head.
 
 A triangle mesh covers the picture except for the slit of the mouth. Control points on lips, lids,
-brows and chin are moved by formula, the rest of the mesh follows by multiquadric interpolation (R. L.
-Hardy, JGR 76, 1971), so the skin stretches smoothly while the lips part cleanly; teeth, tongue and a dark
-cavity lie beneath. Coordinates are pixels of the portrait (see ``portrait``) until the last step.
+brows and chin are moved by formula and the rest follows smoothly (see ``mesh``), so the skin
+stretches while the lips part cleanly; teeth, tongue and a dark cavity lie beneath. Coordinates are
+pixels of the portrait (see ``portrait``) until the last step.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.demo import mesh
 from actors.demo import portrait as P
 from actors.demo.looks import Look, paint, reshape
-from actors.types import F32, U8
+from actors.types import U8
 
 F64 = NDArray[np.float64]
 
-IMAGE_SIZE = 320  # side of a drawn frame, pixels
 MAX_GAP = 15.0  # distance of the inner lips at opening 1: 0.24 interocular distances
 _MOUTH_WIDTH = 35.0  # between the inner corners, relaxed
-_TEXTURE_SCALE = 3
 _RIM_POINTS = 25  # per lip
 
 
@@ -51,24 +49,24 @@ class Face:
 
     def __init__(self, look: Look) -> None:
         self.look = look
-        self._texture, self._teeth = paint(P.load(), look, _TEXTURE_SCALE)
+        self._texture, self._teeth = paint(P.load(), look, mesh.TEXTURE_SCALE)
         upper, lower = _rims()
         self._rim_s = _along(upper), _along(lower)
         self._controls = np.concatenate([
             upper, lower, P.array(P.UPPER_OUTER), P.array(P.LOWER_OUTER), P.array(P.LEFT_UPPER_LID),
             P.array(P.RIGHT_UPPER_LID), P.array(P.BROWS), P.array(P.CHIN), P.array(P.OVAL),
-            P.array(P.CHEEKS), P.array(P.NOSE), P.array(P.LEFT_LOWER_LID), P.array(P.RIGHT_LOWER_LID),
-            _anchors(),
+            P.array(P.CHEEKS), P.array(P.NOSE), P.array(P.LEFT_LOWER_LID),
+            P.array(P.RIGHT_LOWER_LID), mesh.anchors(),
         ])  # fmt: skip
-        self._vertices, self._triangles = _mesh(upper, lower)
-        self._follow = _multiquadric(self._controls, self._vertices)
+        self._vertices, self._triangles = mesh.triangulate(upper, lower)
+        self._follow = mesh.multiquadric(self._controls, self._vertices)
         self._rim = np.arange(len(upper)), len(upper) + np.arange(len(lower))
 
     def draw(self, pose: Pose) -> U8:
         """Return the face in this pose: RGB [320, 320, 3]."""
         moved = self._vertices + self._follow @ self._displacement(pose)
         placed = self._place(moved, pose)
-        image = _warp(self._texture, self._vertices, placed, self._triangles)
+        image = mesh.warp(self._texture, self._vertices, placed, self._triangles)
         image = self._mouth(image, pose, placed[self._rim[0]], placed[self._rim[1]])
         return np.ascontiguousarray(image[:, ::-1]) if self.look.mirrored else image
 
@@ -81,15 +79,15 @@ class Face:
         rise, drop = 0.2 * gap, 0.8 * gap
         width = _MOUTH_WIDTH * (1 + 0.11 * pose.width) * (1 - 0.16 * pose.rounding)
         width *= 1 - 0.05 * pose.opening
-        sharpness = 0.8 - 0.3 * pose.rounding
+        sharpness, pout = 0.8 - 0.3 * pose.rounding, 0.3 * pose.rounding
         outer_upper, outer_lower = P.array(P.UPPER_OUTER), P.array(P.LOWER_OUTER)
         moves = [
             _lip(upper_s, width, -rise, sharpness) - upper,
             _lip(lower_s, width, drop, sharpness) - lower,
             _outer_lip(
-                outer_upper, upper, width, 0.4, -0.9 * rise - 0.8 * pose.rounding, sharpness
+                outer_upper, upper, width=width, lift=-0.9 * rise - pout, sharpness=sharpness
             ),
-            _outer_lip(outer_lower, lower, width, 0.4, 0.9 * drop + 0.8 * pose.rounding, 0.5),
+            _outer_lip(outer_lower, lower, width=width, lift=0.9 * drop + pout, sharpness=0.5),
             pose.blink * _lid_drop(P.LEFT_UPPER_LID, P.LEFT_LOWER_LID),
             pose.blink * _lid_drop(P.RIGHT_UPPER_LID, P.RIGHT_LOWER_LID),
             np.tile(-2.5 * pose.brow * P.DOWN, (len(P.BROWS), 1)),
@@ -110,7 +108,7 @@ class Face:
         points = reshape(points, self.look)
         cosine, sine = pose.scale * np.cos(pose.roll), pose.scale * np.sin(pose.roll)
         turned = (points - P.NECK) @ np.array([[cosine, sine], [-sine, cosine]]) + P.NECK
-        turned = turned + [pose.shift_x, pose.shift_y]
+        turned = turned + np.array([pose.shift_x, pose.shift_y])
         turned = turned + depth * (pose.yaw * P.ACROSS + pose.pitch * P.DOWN)
         placed: F64 = points + weight * (turned - points)
         return placed
@@ -119,19 +117,19 @@ class Face:
         """Fill the slit between the lips: cavity, tongue, upper teeth, and the lips' shadow."""
         import cv2
 
-        upper, lower = _to_image(upper), _to_image(lower)
+        upper, lower = mesh.to_image(upper), mesh.to_image(lower)
         ring = np.concatenate([upper, lower[::-1]])
         # All of it happens in a window around the mouth.
         corner = np.maximum(np.floor(ring.min(0)).astype(int) - 12, 0)
-        end = np.minimum(np.ceil(ring.max(0)).astype(int) + 12, IMAGE_SIZE)
+        end = np.minimum(np.ceil(ring.max(0)).astype(int) + 12, mesh.IMAGE_SIZE)
         width, height = (int(side) for side in end - corner)
         window = np.s_[corner[1] : end[1], corner[0] : end[0]]
         upper, lower, ring = upper - corner, lower - corner, ring - corner
-        mask = _coverage(ring, height, width)
+        mask = mesh.coverage(ring, height, width)
         # Where the lips meet there is a fine shadow.
         line = np.zeros((height, width), np.uint8)
-        middle = (upper[1:-1] + _resample(lower, len(upper) - 2)) / 2
-        cv2.polylines(line, [_fixed(middle)], False, 255, 1, cv2.LINE_AA, _SHIFT)
+        middle = (upper[1:-1] + mesh.resample(lower, len(upper) - 2)) / 2
+        cv2.polylines(line, [mesh.fixed(middle)], False, 255, 1, cv2.LINE_AA, mesh.SHIFT)
         crease = 0.45 * cv2.GaussianBlur(line, (0, 0), 0.9).astype(np.float32) / 255
         lips = image[window].astype(np.float32) * (1 - crease)[..., None]
 
@@ -146,8 +144,8 @@ class Face:
         cavity += tongue * (np.array([125, 58, 56], np.float32) - cavity)
         # The teeth belong to the skull: they move with the head and not with the lips.
         skull = P.MOUTH + np.array([[0, 0], [8, 0], [0, 8]]) @ np.stack([P.ACROSS, P.DOWN])
-        placed = (_to_image(self._place(skull, pose)) - corner).astype(np.float32)
-        source = ((skull - P.ORIGIN + [0, 1.5]) * _TEXTURE_SCALE - 0.5).astype(np.float32)
+        placed = (mesh.to_image(self._place(skull, pose)) - corner).astype(np.float32)
+        source = ((skull - P.ORIGIN + [0, 1.5]) * mesh.TEXTURE_SCALE - 0.5).astype(np.float32)
         matrix = cv2.getAffineTransform(source, placed)
         teeth = cv2.warpAffine(self._teeth, matrix, (width, height)).astype(np.float32)
         # Little light enters a mouth that is hardly open.
@@ -160,7 +158,7 @@ class Face:
         return image
 
 
-# How much of the lower lip's drop each point of the oval takes: the chin most, the jaw's angle none.
+# Share of the lower lip's drop that each point of the oval takes: the jaw's angle none.
 _JAW_SHARES = {152: 0.72, 148: 0.7, 377: 0.7, 176: 0.62, 400: 0.62, 149: 0.5, 378: 0.5,
                150: 0.36, 379: 0.36, 136: 0.2, 365: 0.2, 172: 0.08, 397: 0.08}  # fmt: skip
 _JAW = np.array([_JAW_SHARES.get(i, 0.0) for i in P.OVAL])
@@ -174,18 +172,11 @@ def head_weight(points: F64) -> F64:
     return np.asarray(1.0 - t * t * (3.0 - 2.0 * t))
 
 
-def _resample(curve: F64, n: int) -> F64:
-    """Return ``n`` points at equal steps along a polyline."""
-    length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(curve, axis=0).T))])
-    at = np.linspace(0.0, length[-1], n)
-    return np.stack([np.interp(at, length, curve[:, k]) for k in range(2)], axis=1)
-
-
 def _rims() -> tuple[F64, F64]:
     """Inner rims of upper lip (with both corners) and lower lip (without): [n, 2] each."""
-    upper = _resample(P.UPPER_INNER, _RIM_POINTS)
+    upper = mesh.resample(P.UPPER_INNER, _RIM_POINTS)
     lower = np.concatenate([P.UPPER_INNER[:1], P.LOWER_INNER, P.UPPER_INNER[-1:]])
-    return upper, _resample(lower, _RIM_POINTS)[1:-1]
+    return upper, mesh.resample(lower, _RIM_POINTS)[1:-1]
 
 
 def _along(rim: F64) -> F64:
@@ -201,10 +192,8 @@ def _lip(s: F64, width: float, lift: float, sharpness: float) -> F64:
     return np.asarray(P.MOUTH + np.outer(s * width / 2, P.ACROSS) + np.outer(down, P.DOWN))
 
 
-def _outer_lip(
-    outer: F64, inner: F64, width: float, share: float, lift: float, sharpness: float
-) -> F64:
-    """Displacement of the outer rim: follows the closing of the inner one, then lifts with the lip."""
+def _outer_lip(outer: F64, inner: F64, *, width: float, lift: float, sharpness: float) -> F64:
+    """Displacement of the outer rim: follows the inner one's closing, then lifts with the lip."""
     ends = outer @ P.ACROSS
     s = np.clip(_along(outer), -1.1, 1.1)
     source_width = np.ptp(P.UPPER_INNER[[0, -1]] @ P.ACROSS)
@@ -216,7 +205,7 @@ def _outer_lip(
     closing = line - np.interp(ends, (inner @ P.ACROSS)[order], (inner @ P.DOWN)[order])
     corner = np.clip(np.abs(s), 0, 1) ** 4
     profile = np.clip(1 - np.clip(s, -1, 1) ** 2, 0.0, 1.0) ** sharpness
-    down = closing * (share + (1 - share) * corner) + lift * profile
+    down = closing * (0.4 + 0.6 * corner) + lift * profile
     return np.asarray(np.outer(across, P.ACROSS) + np.outer(down, P.DOWN))
 
 
@@ -227,115 +216,3 @@ def _lid_drop(upper: P.Points, lower: P.Points) -> F64:
     curve = np.concatenate([ends[:1], P.array(lower), ends[1:]])
     y = np.interp(lid @ P.ACROSS, curve @ P.ACROSS, curve @ P.DOWN)
     return np.outer(np.maximum(0.97 * (y - lid @ P.DOWN), 0.0), P.DOWN)
-
-
-def _anchors() -> F64:
-    """Points that never move: around the head and on the border of the picture."""
-    centre, _ = P.HEAD
-    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    ring = centre + np.stack([np.cos(angle) * 66, np.sin(angle) * 96 + 4], axis=1)
-    t = np.linspace(0.0, 1.0, 7)[:-1]
-    edge = np.concatenate([
-        np.stack([t, 0 * t], 1), np.stack([0 * t + 1, t], 1),
-        np.stack([1 - t, 0 * t + 1], 1), np.stack([0 * t, 1 - t], 1),
-    ])  # fmt: skip
-    return np.concatenate([ring, P.ORIGIN + edge * P.SIZE])
-
-
-def _mesh(upper: F64, lower: F64) -> tuple[F64, NDArray[np.int64]]:
-    """Vertices [V, 2] (rims first) and triangles [F, 3] over the picture without the mouth."""
-    from scipy.spatial import Delaunay, cKDTree
-
-    features = np.concatenate([
-        upper, lower, P.array(P.UPPER_OUTER), P.array(P.LOWER_OUTER), P.array(P.LEFT_UPPER_LID),
-        P.array(P.LEFT_LOWER_LID), P.array(P.RIGHT_UPPER_LID), P.array(P.RIGHT_LOWER_LID),
-    ])  # fmt: skip
-    face = [np.arange(174.0, 280.0, 5.0), np.arange(78.0, 186.0, 5.0)]
-    coarse = [np.linspace(P.ORIGIN[k] - 12, P.ORIGIN[k] + P.SIZE + 12, 21) for k in range(2)]
-    fine = np.stack(np.meshgrid(*face), -1).reshape(-1, 2)
-    wide = np.stack(np.meshgrid(*coarse), -1).reshape(-1, 2)
-    inside = (wide > fine.min(0) - 4).all(1) & (wide < fine.max(0) + 4).all(1)
-    far = cKDTree(features).query(fine)[0] > 2.5
-    hole = np.concatenate([upper, lower[::-1]])
-    far &= ~_inside(hole, fine)
-    vertices = np.concatenate([features, fine[far], wide[~inside]])
-    triangles = np.asarray(Delaunay(vertices).simplices, dtype=np.int64)
-    centres = vertices[triangles].mean(1)
-    eyes = np.zeros(len(triangles), dtype=np.bool_)
-    for top, bottom in (
-        (P.LEFT_UPPER_LID, P.LEFT_LOWER_LID),
-        (P.RIGHT_UPPER_LID, P.RIGHT_LOWER_LID),
-    ):
-        eyes |= _inside(np.concatenate([P.array(top), P.array(bottom)[::-1]]), centres)
-    keep = ~_inside(hole, centres)
-    # Eyeballs are drawn first, so that a lid covers them when it closes.
-    return vertices, np.concatenate([triangles[eyes & keep], triangles[~eyes & keep]])
-
-
-def _inside(polygon: F64, points: F64) -> NDArray[np.bool_]:
-    """Even-odd test of points [n, 2] against a polygon [m, 2]."""
-    a, b = polygon, np.roll(polygon, -1, axis=0)
-    x, y = points[:, :1], points[:, 1:]
-    crosses = (a[:, 1] > y) != (b[:, 1] > y)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        at = (b[:, 0] - a[:, 0]) * (y - a[:, 1]) / (b[:, 1] - a[:, 1]) + a[:, 0]
-    return np.asarray((crosses & (x < at)).sum(1) % 2 == 1)
-
-
-def _multiquadric(controls: F64, points: F64) -> F64:
-    """Matrix [V, C] that carries displacements of the controls to the points."""
-
-    def kernel(a: F64, b: F64) -> F64:
-        return np.asarray(np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1) + 1.0))
-
-    system = kernel(controls, controls)
-    solved: F64 = np.linalg.solve(system, kernel(controls, points)).T
-    return solved
-
-
-_SHIFT = 4  # fractional bits of the coordinates given to OpenCV's drawing
-
-
-def _fixed(points: F64) -> NDArray[np.int32]:
-    return np.rint(points * (1 << _SHIFT)).astype(np.int32)
-
-
-def _to_image(points: F64) -> F64:
-    """From the portrait to pixel centres of the drawn frame."""
-    return np.asarray((points - P.ORIGIN) * (IMAGE_SIZE / P.SIZE) - 0.5)
-
-
-def _coverage(ring: F64, height: int, width: int) -> F32:
-    """Share of each pixel that a polygon covers, drawn four times as large: [height, width] in [0, 1]."""
-    import cv2
-
-    scale = 4
-    large = np.zeros((height * scale, width * scale), np.uint8)
-    cv2.fillPoly(large, [_fixed((ring + 0.5) * scale - 0.5)], 255, cv2.LINE_8, _SHIFT)
-    small: Any = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, dtype=np.float32) / np.float32(255)
-
-
-def _warp(texture: U8, source: F64, target: F64, triangles: NDArray[np.int64]) -> U8:
-    """Draw each triangle of the texture at its new place: piecewise affine, bilinear."""
-    import cv2
-
-    to = _to_image(target)[triangles]  # [F, 3, 2]
-    corners = ((source - P.ORIGIN) * _TEXTURE_SCALE - 0.5)[triangles]
-    a, b = to[:, 1] - to[:, 0], to[:, 2] - to[:, 0]
-    area = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-    area = np.where(np.abs(area) < 1e-6, 1e-6, area)
-    u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    # Columns of the inverse map: texture = offset + x * per_x + y * per_y.
-    per_x = (u * b[:, 1:] - v * a[:, 1:]) / area[:, None]
-    per_y = (v * a[:, :1] - u * b[:, :1]) / area[:, None]
-    offset = corners[:, 0] - to[:, 0, :1] * per_x - to[:, 0, 1:] * per_y
-    which = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.int32)
-    for i, triangle in enumerate(_fixed(to)):
-        cv2.fillConvexPoly(which, triangle, i, cv2.LINE_8, _SHIFT)
-    table = np.concatenate([offset, per_x, per_y], axis=1).astype(np.float32)[which]  # [H, W, 6]
-    x = np.arange(IMAGE_SIZE, dtype=np.float32)[None, :, None]
-    y = np.arange(IMAGE_SIZE, dtype=np.float32)[:, None, None]
-    grid = table[..., :2] + x * table[..., 2:4] + y * table[..., 4:]
-    drawn: U8 = cv2.remap(texture, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return drawn

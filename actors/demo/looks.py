@@ -15,7 +15,7 @@ Gains = tuple[float, float, float]  # factors on red, green and blue
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Shape (0 = as photographed, positive = larger, about -0.2 to 0.2) and colours of a speaker."""
+    """Shape (0 = as photographed, > 0 = larger, about -0.2 to 0.2) and colours of a speaker."""
 
     width: float = 0.0  # of the whole head
     length: float = 0.0
@@ -29,7 +29,7 @@ class Look:
 
 
 def reshape(points: F64, look: Look) -> F64:
-    """Move points of the portrait [n, 2] to where the speaker has them; far from the head nothing moves."""
+    """Move points of the portrait [n, 2] to where the speaker has them; the surroundings stay."""
     centre, radii = P.HEAD
     offset = points - centre
     u, v = offset @ P.ACROSS, offset @ P.DOWN

@@ -1,10 +1,10 @@
 """The portrait that the demo animates, and where its features lie.
 
 The picture is ``skimage.data.astronaut()``: Eileen Collins, photographed by NASA, public domain,
-512 x 512, part of the scikit-image wheel. The table gives key points in pixels of that picture (x to the
-right, y down, edges at integers), under their MediaPipe Face Mesh indices; it was measured with
-Face Mesh once, so rendering needs no face detector. The inner rim of the lips was drawn by hand, because
-the portrait smiles with visible teeth and the rim must separate lips from teeth exactly.
+512 x 512, part of the scikit-image wheel. The table gives key points in pixels of that picture (x
+to the right, y down, edges at integers), under their MediaPipe Face Mesh indices; it was measured
+with Face Mesh, so rendering needs no face detector. The inner rim of the lips was drawn by hand:
+the portrait smiles with visible teeth, and the rim must separate lips from teeth exactly.
 """
 
 import numpy as np

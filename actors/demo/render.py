@@ -38,8 +38,8 @@ SPEAKERS: dict[str, Speaker] = {
         Voice(f0_hz=210, formants=1.18, rate=4.6, breath=0.08),
     ),
     "dara": Speaker(
-        Look(width=-0.07, length=0.05, jaw=-0.05, nose=0.05, eyes=0.06, mirrored=True,
-             skin=(0.64, 0.51, 0.44), hair=(0.30, 0.26, 0.28), background=(0.72, 0.92, 0.78)),
+        Look(width=-0.05, length=0.03, jaw=-0.05, nose=0.05, eyes=0.06, mirrored=True,
+             skin=(0.72, 0.57, 0.48), hair=(0.30, 0.26, 0.28), background=(0.72, 0.92, 0.78)),
         Voice(f0_hz=165, formants=1.08, rate=3.4),
     ),
     "elio": Speaker(

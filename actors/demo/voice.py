@@ -12,13 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.demo.phones import (
+    CLOSED,
+    CONSONANT_SHARES,
+    CONSONANTS,
+    PAUSE,
+    PHONES,
+    VOWELS,
+    Phone,
+)
 from actors.types import F32, FPS, SAMPLE_RATE
 
 F64 = NDArray[np.float64]
 
 F0_MIN_HZ = 80.0
 F0_MAX_HZ = 250.0
-PAUSE = "sil"
 _CONTROL_HZ = 1000  # rate of the score: one value a millisecond
 _BLOCK = SAMPLE_RATE // 200  # samples between two updates of the resonators: 5 ms
 
@@ -27,9 +35,9 @@ _BLOCK = SAMPLE_RATE // 200  # samples between two updates of the resonators: 5 
 class Voice:
     """What makes a speaker's voice.
 
-    ``f0_hz``: mean pitch in Hz. ``formants``: factor on all formant frequencies, about 1 / (relative
-    vocal tract length). ``rate``: syllables a second, 3 to 5. ``breath``: aspiration noise relative to
-    the pulses, 0 to 0.2.
+    ``f0_hz``: mean pitch in Hz. ``formants``: factor on all formant frequencies, about 1 /
+    (relative vocal tract length). ``rate``: syllables a second, 3 to 5. ``breath``: aspiration
+    noise relative to the pulses, 0 to 0.2.
     """
 
     f0_hz: float = 140.0
@@ -40,7 +48,10 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class Viseme:
-    """One mouth position that is aimed at. ``opening`` and ``rounding`` in [0, 1], ``width`` in [-1, 1]."""
+    """A mouth position that is aimed at.
+
+    ``opening`` and ``rounding`` lie in [0, 1], ``width`` in [-1, 1].
+    """
 
     start_s: float
     end_s: float
@@ -52,7 +63,7 @@ class Viseme:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Utterance:
-    """A sound and the mouth that says it, n = seconds x 25 frames; frame i is the instant i / 25 s."""
+    """A sound and the mouth that says it; n = seconds x 25, frame i is the instant i / 25 s."""
 
     samples: F32  # [seconds * 16000] mono in [-1, 1]
     visemes: list[Viseme]  # consecutive, from 0 to the end
@@ -61,44 +72,6 @@ class Utterance:
     rounding: F32  # [n] in [0, 1]
     f0_hz: F32  # [n] pitch of the pulses; 0 where the voice is off
 
-
-@dataclass(frozen=True, slots=True)
-class _Phone:
-    opening: float
-    width: float
-    rounding: float
-    formants: tuple[float, ...] = ()  # Hz, vowels and nasals
-    voicing: float = 0.0  # amplitude of the pulses
-    noise_hz: float = 0.0  # centre of the frication or burst
-    noise_bandwidth_hz: float = 0.0
-    noise: float = 0.0  # its amplitude
-    burst: bool = False  # the noise sounds only at the release
-
-
-# Formants after the averages of G. E. Peterson and H. L. Barney, JASA 24 (1952), rounded.
-_VOWELS = {
-    "a": _Phone(1.00, 0.1, 0.0, (730, 1200, 2500, 3500), 1.0),
-    "e": _Phone(0.55, 0.6, 0.0, (530, 1800, 2500, 3500), 1.0),
-    "i": _Phone(0.32, 1.0, 0.0, (300, 2250, 3000, 3600), 1.0),
-    "o": _Phone(0.60, -0.5, 0.7, (520, 900, 2400, 3400), 1.0),
-    "u": _Phone(0.30, -0.9, 1.0, (320, 870, 2250, 3300), 1.0),
-    "@": _Phone(0.45, 0.0, 0.1, (500, 1450, 2450, 3450), 1.0),
-}
-_CONSONANTS = {
-    "m": _Phone(0.0, 0.0, 0.0, (270, 1000, 2200, 3300), 0.10),
-    "b": _Phone(0.0, 0.0, 0.0, noise_hz=900, noise_bandwidth_hz=900, noise=0.25, burst=True),
-    "p": _Phone(0.0, 0.0, 0.0, noise_hz=1200, noise_bandwidth_hz=1500, noise=0.4, burst=True),
-    "f": _Phone(0.08, 0.1, 0.0, noise_hz=5500, noise_bandwidth_hz=5000, noise=0.06),
-    "s": _Phone(0.14, 0.5, 0.0, noise_hz=6000, noise_bandwidth_hz=1800, noise=0.11),
-    "sh": _Phone(0.18, -0.4, 0.6, noise_hz=3200, noise_bandwidth_hz=1500, noise=0.11),
-    "t": _Phone(0.20, 0.2, 0.0, noise_hz=4500, noise_bandwidth_hz=2500, noise=0.3, burst=True),
-    "n": _Phone(0.22, 0.1, 0.0, (280, 1500, 2400, 3400), 0.25),
-    "l": _Phone(0.30, 0.1, 0.0, (360, 1150, 2600, 3400), 0.45),
-}
-_SILENT = _Phone(0.0, 0.0, 0.0)
-PHONES = {**_VOWELS, **_CONSONANTS, PAUSE: _SILENT}
-CLOSED = frozenset({"m", "b", "p"})  # the lips touch
-SILENT_CLOSURES = frozenset({"b", "p"})  # and nothing sounds until the release
 
 _BANDWIDTHS_HZ = (70.0, 100.0, 150.0, 220.0)
 _RAMP_S = 0.055  # lips need this long to close or open
@@ -113,7 +86,7 @@ class _Segment:
     phrase: int
 
     @property
-    def phone(self) -> _Phone:
+    def phone(self) -> Phone:
         return PHONES[self.name]
 
 
@@ -139,7 +112,7 @@ def speak(voice: Voice, seconds: float, seed: int) -> Utterance:
             level = segment.phone.voicing if segment.name in CLOSED else 0.0
             voicing[inside] = level * loudness[inside]
     voicing = _smooth(voicing, 0.02)
-    samples = _synthesise(voice, score, time, f0, voicing, rng)
+    samples = _synthesise(voice, score, time, f0=f0, voicing=voicing, rng=rng)
     frames = (np.arange(round(seconds * FPS)) * (_CONTROL_HZ // FPS)).clip(max=len(time) - 1)
     visemes = [
         Viseme(s.start, s.end, s.name, s.phone.opening, s.phone.width, s.phone.rounding)
@@ -177,8 +150,8 @@ def _score(voice: Voice, seconds: float, rng: np.random.Generator) -> list[_Segm
             if now > seconds - 0.6:
                 break
             length = rng.uniform(0.85, 1.15) / voice.rate
-            consonant = str(rng.choice(list(_CONSONANTS), p=_CONSONANT_SHARES))
-            vowel = str(rng.choice([v for v in _VOWELS if v != last_vowel]))
+            consonant = str(rng.choice(list(CONSONANTS), p=CONSONANT_SHARES))
+            vowel = str(rng.choice([v for v in VOWELS if v != last_vowel]))
             last_vowel = vowel
             onset = min(rng.uniform(0.085, 0.115), 0.45 * length)
             add(consonant, onset, syllable)
@@ -189,9 +162,6 @@ def _score(voice: Voice, seconds: float, rng: np.random.Generator) -> list[_Segm
     if now < seconds:
         add(PAUSE, seconds - now, -1)
     return score
-
-
-_CONSONANT_SHARES = np.array([3, 2.5, 2.5, 1, 1, 1, 1, 1, 1]) / 14.0
 
 
 def _targets(score: list[_Segment], time: F64, what: str) -> F64:
@@ -213,16 +183,15 @@ def _opening(score: list[_Segment], time: F64) -> F64:
     """Coarticulated lip opening: vowels blend into each other, consonants narrow what is there.
 
     Vowel targets run through the consonants and are smoothed; each consonant or pause then
-    lowers the lips towards its own target by a raised-cosine ramp that starts before it, so a closure is
-    complete while it lasts.
+    lowers the lips towards its own target by a raised-cosine ramp that starts before it, so a
+    closure is complete while it lasts.
     """
-    carrier = np.zeros_like(time)
-    vowels = [s for s in score if s.name in _VOWELS]
+    vowels = [s for s in score if s.name in VOWELS]
     middles = [(s.start + s.end) / 2 for s in vowels]
     carrier = np.interp(time, middles, [s.phone.opening for s in vowels])
     opening = _smooth(carrier, 0.08)
     for segment in score:
-        if segment.name in _VOWELS:
+        if segment.name in VOWELS:
             continue
         ramp = _RAMP_S if segment.name != PAUSE else 1.6 * _RAMP_S
         outside = np.maximum(segment.start - time, time - segment.end) + 0.02
@@ -235,7 +204,7 @@ def _opening(score: list[_Segment], time: F64) -> F64:
 def _prosody(
     voice: Voice, score: list[_Segment], time: F64, rng: np.random.Generator
 ) -> tuple[F64, F64]:
-    """Pitch in Hz (declination within a phrase, an accent on some syllables) and loudness about 1."""
+    """Pitch in Hz (declination within a phrase, accents on syllables) and loudness about 1."""
     semitones = np.zeros_like(time)
     loudness = np.ones_like(time)
     for phrase in {s.phrase for s in score}:
@@ -248,7 +217,7 @@ def _prosody(
         semitones[inside] = 2.5 - 5.0 * progress
         loudness[inside] = 1.0 - 0.2 * progress
         for segment in spoken:
-            if segment.name in _VOWELS:
+            if segment.name in VOWELS:
                 middle = (segment.start + segment.end) / 2
                 bump = np.exp(-0.5 * ((time - middle) / 0.07) ** 2)
                 accent = float(rng.uniform(-0.5, 2.0))
@@ -259,7 +228,13 @@ def _prosody(
 
 
 def _synthesise(
-    voice: Voice, score: list[_Segment], time: F64, f0: F64, voicing: F64, rng: np.random.Generator
+    voice: Voice,
+    score: list[_Segment],
+    time: F64,
+    *,
+    f0: F64,
+    voicing: F64,
+    rng: np.random.Generator,
 ) -> F32:
     """Pulses and noise through the vocal tract: [seconds * 16000] in [-1, 1]."""
     n = len(time) * SAMPLE_RATE // _CONTROL_HZ
@@ -277,7 +252,7 @@ def _synthesise(
 
 
 def _pulses(pitch: F64, rng: np.random.Generator) -> F64:
-    """Derivative of Rosenberg's glottal flow at this pitch, with 0.6 % jitter per period, unit RMS."""
+    """Derivative of Rosenberg's glottal flow at this pitch, 0.6 % jitter per period, RMS 1."""
     cycles = np.cumsum(pitch) / SAMPLE_RATE
     jitter = 0.006 * rng.standard_normal(int(cycles[-1]) + 2)
     cycles = cycles + np.interp(cycles, np.arange(len(jitter)), jitter)
@@ -296,7 +271,7 @@ def _tract(voice: Voice, score: list[_Segment], time: F64, source: F64) -> F64:
     """Filter by a cascade of resonators whose frequencies move with the score."""
     from scipy.signal import lfilter
 
-    resting = _VOWELS["@"].formants
+    resting = VOWELS["@"].formants
     tracks = []
     for k in range(len(_BANDWIDTHS_HZ)):
         starts = np.array([s.start for s in score])

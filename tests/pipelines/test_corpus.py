@@ -11,10 +11,10 @@ from pipelines.corpus import (
     CorpusConfig,
     CorpusError,
     CorpusReport,
-    compile_pattern,
     iter_corpus,
     spool_corpus,
 )
+from pipelines.paths import compile_pattern
 from pipelines.storage import Store, open_uri
 from tests.pipelines.test_storage import use
 from tests.s3server import s3_server
@@ -87,7 +87,7 @@ def test_a_single_file(store: Store) -> None:
 def test_what_is_not_there_is_said(store: Store) -> None:
     with pytest.raises(CorpusError, match="does not exist"):
         listed(f"{store.raw_uri}/nowhere")
-    with pytest.raises(CorpusError, match="manifest .* does not exist"):
+    with pytest.raises(CorpusError, match=r"manifest .* does not exist"):
         listed(f"{store.raw_uri}/nowhere.csv")
     with pytest.raises(CorpusError, match="no corpus was given"):
         listed("")

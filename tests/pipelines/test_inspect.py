@@ -23,7 +23,7 @@ def test_what_is_in_an_output(tmp_path: Path) -> None:
     failures.add(Failure(VideoRef("bad\x1b[2J\nname", "/x/bad.mp4"), transient=True))
     failures.flush(store)
     text = describe(str(tmp_path))
-    assert "2 videos, 12 clips, 0.02 hours, 1 shards" in text
+    assert "2 videos, 12 clips, 0.02 hours\n1 shards, " in text
     assert "DEMONSTRATION: 12 clips" in text
     assert f"fingerprint {FINGERPRINT}: 12 clips" in text
     assert "weights: visual sha256:00" in text

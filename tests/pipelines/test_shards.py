@@ -250,4 +250,4 @@ def test_kill_while_publishing_shows_whole_shards_only(tmp_path: Path) -> None:
     assert ledger.videos >= 1
     assert read_shards(str(tmp_path)).count_rows() == 24 * ledger.videos
     assert clean_leftovers(store) >= 1
-    assert os.listdir(tmp_path / "_tmp") == ["mine.txt"]
+    assert [p.name for p in (tmp_path / "_tmp").iterdir()] == ["mine.txt"]
