@@ -37,6 +37,7 @@ def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator
         path = os.environ.get("PYTHONPATH", "")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), path]))
         ray.init(
+            address="local",  # without it Ray would join whatever cluster it finds on this machine
             num_cpus=local_cpus,
             include_dashboard=False,
             object_store_memory=LOCAL_OBJECT_STORE,

@@ -32,7 +32,7 @@ from pipelines.failures import FailureTable
 from pipelines.ledger import Ledger
 from pipelines.keeper import Keeper
 from pipelines.leases import LeaseBook
-from pipelines.lock import RunLock
+from pipelines.lock import LockGuard, RunLock
 from pipelines.pool import Limits, PoolReport, RunError, WorkerPool
 from pipelines.processors import ExtractFactory
 from pipelines.progress import ProgressLine
@@ -180,7 +180,9 @@ def extract(
         clean_leftovers(store)
         ledger, failures = Ledger.load(store), FailureTable.load(store, run_id)
         todo = look(config, corpus, ledger, failures)
-        keeper = Keeper(store, ledger, failures, ProgressLine(todo.todo))
+        keeper = Keeper(
+            store, ledger, failures, ProgressLine(todo.todo), LockGuard(store.raw_uri, run_id)
+        )
         for text in (*listing.warnings(), account(todo)):
             keeper.line.say(text)
         report, layout = None, None

@@ -8,6 +8,7 @@ from actors.types import VideoRef
 from pipelines.failures import FailureTable
 from pipelines.ledger import Ledger
 from pipelines.leases import Failure
+from pipelines.lock import LockGuard
 from pipelines.progress import ProgressLine
 from pipelines.shards import CommittedShard, reconcile
 from pipelines.spool import SpooledCorpus
@@ -23,8 +24,14 @@ class Keeper:
     """The pool's `Events`: every fact goes to its place as it happens."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, failures: FailureTable, line: ProgressLine
+        self,
+        store: Store,
+        ledger: Ledger,
+        failures: FailureTable,
+        line: ProgressLine,
+        guard: LockGuard,
     ) -> None:
+        self._guard = guard
         self.store, self.ledger, self.failures, self.line = store, ledger, failures, line
         self.videos = self.clips = self.failed = self.shards = self.bytes = self.repaired = 0
         self._counted: set[str] = set()
@@ -111,7 +118,9 @@ class Keeper:
             self._ledger_new = True
             self.line.say(f"found an unreported shard: {shard.name}")
         if self.ledger.has_surplus:
-            report = reconcile(self.store, corpus.versions(), ledger=self.ledger)
+            report = reconcile(
+                self.store, corpus.versions(), ledger=self.ledger, guard=self._guard
+            )
             self.repaired = report.rewritten + report.dropped
             self._ledger_new = True
         self.save()

@@ -16,6 +16,7 @@ def ray_cluster() -> Iterator[None]:
     os.environ["PYTHONPATH"] = str(ROOT)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
+        address="local",
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,

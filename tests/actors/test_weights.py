@@ -99,7 +99,7 @@ class Malicious:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (pickle.dumps(Malicious()), "refused"),
+        (pickle.dumps(Malicious(), protocol=2), "refused"),
         (torch_bytes({"x": Malicious()}), "refused"),
         (b"", "not a file of weights"),
         (b"just text, long enough to look at", "not a file of weights"),
