@@ -43,7 +43,7 @@ GET = (
 CPU_BATCH = 6  # divides 150; on CPUs larger batches gain nothing and pad more
 CUDA_BATCH = 75
 SEEDED_BRANCH = 0.1  # scale of the last batch norm of each block
-CALIBRATION_IMAGES = 16
+CALIBRATION_IMAGES = 8
 
 
 class VisualConfig(PrecisionConfig):

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import ray
 
+from pipelines.reaper import watch
 from pipelines.resources import Cluster
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,10 +46,14 @@ def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator
             _temp_dir=_short_temp_dir(),
             **common,
         )
+    reaper = None if address else watch(psutil.Process().children(recursive=True))
     try:
         yield totals()
     finally:
         ray.shutdown()
+        if reaper is not None and reaper.stdin is not None:
+            reaper.stdin.close()
+            reaper.wait()
 
 
 def totals() -> Cluster:

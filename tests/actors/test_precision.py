@@ -175,6 +175,7 @@ def test_compiling_only_where_it_pays(
     assert compile_if_worthwhile(module, "auto", device="cuda:0", expected_clips=10**6) is module
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not precision.has_cpp_compiler(), reason="no C++ compiler")
 def test_a_compiled_module_computes_the_same() -> None:
     module = nn.Sequential(nn.Linear(6, 5), nn.ReLU()).eval()
