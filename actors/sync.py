@@ -47,8 +47,8 @@ class SyncConfig(Config):
     min_windows: int = Field(16, ge=1)
     """Least number of windows. With fewer than 16 the largest shifts have no pair at all."""
     batch_windows: int = Field(12, ge=1)
-    """Windows computed at once; 12 need about 70 MB in bf16, twice as much in FP32. More gain nothing
-    on a CPU, where larger blocks of memory go back to the system after each use."""
+    """Windows computed at once; 12 need about 70 MB in bf16, twice as much in FP32. More gain
+    nothing on a CPU: larger blocks of memory go back to the system after each use."""
     precision: Precision = "auto"
     """Number format of the convolutions: `fp32`, `bf16`, `fp16` (CUDA), or `auto`: the fast one of
     the hardware if LSE-D and LSE-C of a probe stay within 0.03 of FP32."""
