@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from model.sync_measures import SyncMeasures
     from model.syncnet import SyncNet
 
-Reason = Literal["no_sound", "too_short", "no_face", "too_few_face_frames"]
+Reason = Literal["no_sound", "too_short", "silent_sound", "no_face", "too_few_face_frames"]
 
 PIXEL_MEAN: Final = 128.0  # subtracted from pixels: -128..127 is exact in bfloat16
 PROBE_WINDOWS: Final = 16
@@ -85,8 +85,8 @@ class Sync:
     """Adds the lip sync of each clip.
 
     ``sync`` is [score 0..5, offset in frames (> 0: the sound leads), LSE-C, LSE-D], or NaN with
-    ``sync_reason``: ``no_sound``, ``too_short`` (fewer windows than ``min_windows``), ``no_face``,
-    ``too_few_face_frames``.
+    ``sync_reason``: ``no_sound``, ``too_short`` (fewer windows than ``min_windows``), ``silent_sound``
+    (a sound track of nothing but zeros), ``no_face``, ``too_few_face_frames``.
 
     Attributes:
         digest: Of the weights in use.
@@ -204,6 +204,9 @@ class Sync:
         count = window_count(len(index), len(samples))
         if count < self.config.min_windows:
             return "too_short"
+        if not samples.any():
+            # All sound windows are equal then: distances would order the shifts by their padding.
+            return "silent_sound"
         mask = window_mask(index >= 0, count)
         if not (index >= 0).any():
             return "no_face"

@@ -3,7 +3,6 @@
 The stage classes are the same; only where they run differs.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -11,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from actors.encode import Encoder, Stage, backbone_stages, cpu_stages
 from actors.errors import VideoError
 from actors.features import STRUCT_FIELDS, FeaturesConfig
+from actors.row import stored_columns
 from actors.types import Row, Timings, VideoRef
 from pipelines.resources import Plan
-from pipelines.storage import open_uri
+from pipelines.storage import StorageError, open_uri
 from pipelines.worker import HelperCrash, Processor, ProcessorInfo, Progress, VideoEnd
 
 AHEAD = 2  # prepared clips (about 45 MB each) that one preparer may hold before it waits
@@ -83,32 +83,39 @@ class PrepareWorker:
 
     def __init__(self, config: FeaturesConfig) -> None:
         self._config = config
-        self._preparer: Any = None
+        self._progress = Progress()
 
-    def load(self) -> int:
-        """Load the models; returns the process id."""
+    def load(self) -> None:
+        """Load the models."""
         from actors.prepare import Preparer
 
         limit_threads(1)
         self._encoder = Encoder(cpu_stages(self._config))
         self._preparer = Preparer(self._config)
-        return os.getpid()
 
-    def prepare(self, ref: VideoRef) -> Iterator[tuple[str, Any]]:
-        """Yield ``("row", row)`` for each clip, then ``("end", VideoEnd, Timings)``; errors as data."""
-        timings = Timings()
+    def prepare(self, ref: VideoRef, columns: frozenset[str]) -> Iterator[tuple[str, Any]]:
+        """Yield ``("row", row)`` for each clip, then ``("end", (VideoEnd, Timings))``.
+
+        Rows have those of ``columns`` that this half adds: what nobody reads is not sent. What
+        goes wrong with the video ends the stream with ``("error", exception)``.
+        """
+        limit_threads(1)
+        timings, beat = Timings(), self._progress.beat
+        self._progress.video(0, ref.video_id)
         try:
             with open_uri(ref.uri) as file:
-                video = self._preparer.open(file, ref.video_id, timings, _silent)
+                video = self._preparer.open(file, ref.video_id, timings, beat)
                 for row in video.rows:
-                    yield "row", self._encoder([row], timings, _silent)[0]
+                    done = self._encoder([row], timings, beat)[0]
+                    yield "row", {name: done[name] for name in columns & done.keys()}
                 yield "end", (VideoEnd(video.uncovered_s), timings)
-        except VideoError as error:
+        except (VideoError, StorageError) as error:
             yield "error", error
 
-
-def _silent(_stage: str) -> None:
-    pass
+    @ray.method(concurrency_group="status")  # type: ignore[untyped-decorator]
+    def still_seconds(self) -> float:
+        """Say how long ago something last moved; answers while a video is prepared."""
+        return time.monotonic() - self._progress.last
 
 
 @dataclass(slots=True)
@@ -116,7 +123,42 @@ class _Running:
     ref: VideoRef
     helper: int
     stream: Any
-    begun: float
+
+
+class _Watch:
+    """Tells a preparer that is slow from one that hangs, while nothing comes from it.
+
+    Long videos give no clip before all of their frames were seen, so silence alone says nothing:
+    the preparer is asked when it last moved. One that waits for its encoder does not move either, and
+    is innocent: only time during which the encoder waited counts.
+    """
+
+    def __init__(self, helper: Any, stall_seconds: float) -> None:
+        self._helper, self._limit = helper, stall_seconds
+        self._begun = time.monotonic()
+        self._question: Any = None
+        self._asked = 0.0
+
+    def look(self) -> None:
+        """Ask, or judge the answer.
+
+        Raises:
+            HelperCrash: It has not moved, or not answered, for longer than the limit.
+        """
+        now = time.monotonic()
+        if self._question is None:
+            self._question, self._asked = self._helper.still_seconds.remote(), now
+        if ray.wait([self._question], timeout=0)[0]:
+            still = min(ray.get(self._question), now - self._begun)
+            self._question = None
+        else:
+            still = now - self._asked
+        if still > self._limit:
+            raise HelperCrash(
+                "decode",
+                "stalled",
+                f"decoding made no progress for {still:.0f} s; its process was ended",
+            )
 
 
 class SplitProcessor:
@@ -142,13 +184,17 @@ class SplitProcessor:
     def load(self) -> ProcessorInfo:
         """Load the backbones and start the preparers."""
         limit_threads(self._threads)
-        self._class = ray.remote(**self._plan.preparer_options)(PrepareWorker)
+        options = dict(self._plan.preparer_options)
+        self._class = ray.remote(concurrency_groups={"status": 1}, **options)(PrepareWorker)
         self._helpers = [self._class.remote(self._config) for _ in range(self._plan.preparers)]
         loading = [helper.load.remote() for helper in self._helpers]
         self._encoder = Encoder(
             backbone_stages(self._config, self._plan.device, self._expected_clips)
         )
-        self.helper_pids: list[int] = ray.get(loading)
+        self._columns = frozenset(stored_columns(self._config.left_out)).union(
+            *(stage.needs for stage in self._encoder.stages)
+        )
+        ray.get(loading)
         return describe(self._config, (*self._encoder.stages, *cpu_stages(self._config)))
 
     def ahead(self, coming: list[VideoRef]) -> None:
@@ -163,14 +209,15 @@ class SplitProcessor:
                     .prepare.options(
                         num_returns="streaming", _generator_backpressure_num_objects=AHEAD
                     )
-                    .remote(ref)
+                    .remote(ref, self._columns)
                 )
-                self._running[ref.video_id] = _Running(ref, helper, stream, time.monotonic())
+                self._running[ref.video_id] = _Running(ref, helper, stream)
 
     def process(
         self, ref: VideoRef, progress: Progress, timings: Timings
     ) -> Iterator[Row | VideoEnd]:
         """Yield the rows of a video as its preparer delivers them."""
+        limit_threads(self._threads)
         self.ahead([ref])
         running = self._running[ref.video_id]
         finished = False
@@ -192,44 +239,42 @@ class SplitProcessor:
         finally:
             self._running.pop(ref.video_id, None)
             if not finished:
-                self._replace(running.helper)
+                self._replace(running.helper, progress)
 
     def _next(self, running: _Running, progress: Progress, timings: Timings) -> tuple[str, Any]:
         begun = time.perf_counter()
-        waited = 0.0
+        watch = _Watch(self._helpers[running.helper], self._stall_seconds)
         try:
             while True:
-                # The next item is there, or the preparer must show it within the stall limit. Short waits keep this
-                # worker's own status alive.
+                # Short waits keep this worker's own status alive.
                 ready, _ = ray.wait([running.stream], timeout=1.0)
-                if ready:
-                    ref = next(running.stream)
-                    progress.beat("wait")
-                    return ray.get(ref)  # type: ignore[no-any-return]
-                waited = time.perf_counter() - begun
                 progress.beat("wait")
-                if waited > self._stall_seconds:
-                    raise HelperCrash(
-                        "decode",
-                        "stalled",
-                        f"decoding made no progress for {waited:.0f} s; its process was ended",
-                    )
-        except RayActorError as error:
+                if ready:
+                    return ray.get(next(running.stream))  # type: ignore[no-any-return]
+                watch.look()
+        except RayTaskError as error:
+            raise RuntimeError(f"preparing failed: {error.cause or error}") from error
+        except RayError as error:
             raise HelperCrash(
                 "decode",
                 "worker_died",
                 "the decoding process ended without a word while it worked on this video (a crash in "
                 f"native code, or out of memory): {str(error).splitlines()[0]}",
             ) from None
-        except RayTaskError as error:
-            raise RuntimeError(f"preparing failed: {error.cause or error}") from error
         finally:
             timings.add("wait", time.perf_counter() - begun)
 
-    def _replace(self, helper: int) -> None:
+    def _replace(self, helper: int, progress: Progress) -> None:
         ray.kill(self._helpers[helper])
         self._helpers[helper] = self._class.remote(self._config)
-        self.helper_pids[helper] = ray.get(self._helpers[helper].load.remote())
+        loading = self._helpers[helper].load.remote()
+        while not ray.wait([loading], timeout=1.0)[0]:
+            progress.beat("wait")
+        try:
+            ray.get(loading)
+        except RayActorError:
+            # Dead again: the next video that is given to it finds out, and gets another attempt.
+            return
 
     def close(self) -> None:
         """End the preparers."""
