@@ -98,7 +98,7 @@ def around(box: ArrayLike, reach: float, width: int, height: int) -> Region:
     return clip_region((int(x0), int(y0), int(x1), int(y1)), width, height)
 
 
-def patch_region(boxes: ArrayLike, width: int, height: int, margin: float = 0.15) -> Region | None:
+def patch_region(boxes: ArrayLike, width: int, height: int, margin: float = 0.3) -> Region | None:
     """What to keep of a frame so that every crop of any of its faces can be cut later.
 
     It holds all that Face Mesh reads, and SyncNet's and the aligned crop of upright faces, also

@@ -7,13 +7,29 @@ from typing import Protocol
 from actors.features import FeaturesConfig
 from actors.types import Row, Timings
 
+
 class Stage(Protocol):
     """One extractor."""
 
-    name: str
-    version: str
-    needs: tuple[str, ...]
-    adds: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """Of the modality."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Raised by hand when values change."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns of the row that it reads."""
+        ...
+
+    @property
+    def adds(self) -> tuple[str, ...]:
+        """Columns of the row that it writes."""
+        ...
 
     def __call__(self, batch: list[Row]) -> list[Row]:
         """Add the columns `adds` to each row."""

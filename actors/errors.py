@@ -12,12 +12,11 @@ class VideoError(Exception):
         stage: Where it happened.
         reason: A short snake_case class for counting, such as ``too_short`` or ``no_video_stream``.
         message: One sentence that a person understands: what was wrong and what to do.
-        transient: True when another attempt may succeed (a storage hiccup), so a later run retries it.
+        transient: True when another attempt may succeed (a storage hiccup), so a later run retries
+        it.
     """
 
-    def __init__(
-        self, stage: Stage, reason: str, message: str, *, transient: bool = False
-    ) -> None:
+    def __init__(self, stage: Stage, reason: str, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.stage: Stage = stage
         self.reason = reason

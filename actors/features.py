@@ -1,6 +1,7 @@
 """The settings of everything that computes values, as one tree, and which modalities there are.
 
-A worker, the fingerprint and a test in one process all use the same tree. Each section lives beside its owner.
+A worker, the fingerprint and a test in one process all use the same tree. Each section lives
+beside its owner.
 """
 
 from typing import Any, Literal
@@ -18,7 +19,9 @@ from actors.sync import SyncConfig
 from actors.visual import VisualConfig
 from model.config import Config
 
-Modality = Literal["visual", "audio", "landmarks", "action_units", "sync", "lowlevel", "descriptors"]
+Modality = Literal[
+    "visual", "audio", "landmarks", "action_units", "sync", "lowlevel", "descriptors"
+]
 MODALITIES: tuple[Modality, ...] = (
     "visual",
     "audio",
@@ -40,7 +43,11 @@ NEUTRAL = frozenset(
         "prepare",
         # Where weights lie does not count: their digest enters the fingerprint beside the settings.
         "faces.detector.weights",
-        *(f"{name}.{key}" for name in ("visual", "audio", "sync") for key in ("weights", "compile")),
+        *(
+            f"{name}.{key}"
+            for name in ("visual", "audio", "sync")
+            for key in ("weights", "compile")
+        ),
         "audio.batch_clips",
         "audio.revision",
         "sync.batch_windows",
@@ -53,14 +60,18 @@ class PrepareConfig(Config):
     """How the first half of extraction uses memory."""
 
     cache_mib: int = Field(
-        512, ge=0, description="pixels around faces that are kept between the two passes over a video"
+        512,
+        ge=0,
+        description="pixels around faces that are kept between the two passes over a video",
     )
 
 
 class FeaturesConfig(Config):
     """Everything that computes values."""
 
-    modalities: tuple[Modality, ...] = Field(MODALITIES, description="slim mode: extract only these")
+    modalities: tuple[Modality, ...] = Field(
+        MODALITIES, description="slim mode: extract only these"
+    )
     decode: DecodeConfig = DecodeConfig()
     prepare: PrepareConfig = PrepareConfig()
     faces: FacesConfig = FacesConfig()
@@ -75,7 +86,8 @@ class FeaturesConfig(Config):
     def value_settings(self) -> dict[str, Any]:
         """Return the settings that change values; they enter the fingerprint.
 
-        Sections of modalities that are left out do not count, nor where weights lie: their digest does.
+        Sections of modalities that are left out do not count, nor where weights lie: their digest
+        does.
         """
         tree = self.model_dump(mode="json")
         tree["modalities"] = sorted(self.modalities)
@@ -87,7 +99,7 @@ class FeaturesConfig(Config):
     @property
     def left_out(self) -> frozenset[str]:
         """Stored columns that a slim run does not write."""
-        gone = {name for name in MODALITIES if name not in self.modalities}
+        gone: set[str] = {name for name in MODALITIES if name not in self.modalities}
         if "sync" in gone:
             gone.add("sync_reason")
         return frozenset(gone)

@@ -1,8 +1,9 @@
 """A video file -> prepared clips: decoded, tracked, aligned and cropped; all on the CPU.
 
-Two passes. The first decodes every wanted frame once, finds faces, measures the picture and keeps the pixels
-around the faces while they fit a budget: the main face is known only when the whole video was seen. The second cuts
-clips, lays the mesh over the main face and makes the crops, decoding again only what was not kept.
+Two passes. The first decodes every wanted frame once, finds faces, measures the picture and keeps
+the pixels around the faces while they fit a budget: the main face is known only when the whole
+video was seen. The second cuts clips, lays the mesh over the main face and makes the crops,
+decoding again only what was not kept.
 """
 
 import time
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.clips import ClipPlan, FrameIndex, plan_clips
-from actors.crops import Patch, PatchTooSmall, align_face, patch_region, sync_crop
+from actors.crops import Patch, PatchTooSmall, Region, align_face, patch_region, sync_crop
 from actors.decode import VideoReader
 from actors.detectors import Detection, make_detector
 from actors.faces import FaceTrack, face_stats, sync_boxes, track_main_face
@@ -23,6 +24,7 @@ from actors.frame_stats import FRAME_STATS, FrameStatistics
 from actors.landmarks import FaceMesher, five_points
 from actors.row import T
 from actors.types import F32, FPS, U8, Bool, ClipSpan, Frame, MediaInfo, Row, Sound, Timings
+from model.geometry import CROP_SIZE
 
 MIB = 1024**2
 
@@ -59,6 +61,7 @@ class _Seen:
     detections: list[list[Detection]] = field(default_factory=list)  # [n]
     kept: dict[int, Patch] = field(default_factory=dict)  # ordinal -> pixels around the faces
     kept_bytes: int = 0
+    last_faces: tuple[int, Region] | None = None  # ordinal and place of the latest detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class PreparedVideo:
 
 
 class Preparer:
-    """Prepares one video after another. Not safe for threads (MediaPipe has one graph for each process).
+    """Prepares one video after another, in one thread: MediaPipe has one graph for each process.
 
     Args:
         config: All settings of extraction; those of decoding, faces and landmarks are used here.
@@ -114,7 +117,7 @@ class Preparer:
             reader.close()
             raise
         uncovered = 0.0 if plan.uncovered is None else plan.uncovered[1] - plan.uncovered[0]
-        rows = self._rows(reader, seen, sound, plan, clock, beat)
+        rows = self._rows(reader, seen, sound, plan, _Pass(clock, beat))
         return PreparedVideo(reader.info, len(plan.clips), uncovered, reader.broken_frames, rows)
 
     # --- first pass
@@ -123,7 +126,6 @@ class Preparer:
         self, reader: VideoReader, seen: _Seen, clock: "_Clock", beat: Callable[[str], None]
     ) -> None:
         statistics = FrameStatistics()
-        last: tuple[int, tuple[int, int, int, int]] | None = None  # where faces were lately
         for frame in clock.each("decode", reader.frames()):
             seen.index.add(frame)
             seen.times.append(frame.time_s)
@@ -137,31 +139,26 @@ class Preparer:
                 seen.stats.append(statistics(image))
                 found = self._detector.detect(image)
                 seen.detections.append(found)
-                last = self._keep(seen, frame, image, found, last)
+                self._keep(seen, frame.ordinal, image, found)
             beat("faces")
 
-    def _keep(
-        self,
-        seen: _Seen,
-        frame: Frame,
-        image: U8,
-        found: list[Detection],
-        last: tuple[int, tuple[int, int, int, int]] | None,
-    ) -> tuple[int, tuple[int, int, int, int]] | None:
+    def _keep(self, seen: _Seen, ordinal: int, image: U8, found: list[Detection]) -> None:
+        """Keep the pixels around the frame's faces, while the budget lasts."""
         height, width = image.shape[:2]
         region = patch_region([d.box for d in found], width, height) if found else None
         if region is not None:
-            last = (frame.ordinal, region)
-        elif last is not None and frame.ordinal - last[0] <= self._config.faces.max_gap:
-            region = last[1]  # the detector missed a face that the track may bridge
+            seen.last_faces = (ordinal, region)
+        elif seen.last_faces is not None:
+            since, place = seen.last_faces
+            if ordinal - since <= self._config.faces.max_gap:
+                region = place  # the detector missed a face that the track may bridge
         if region is None:
-            return last
+            return
         x0, y0, x1, y1 = region
         cost = 3 * (x1 - x0) * (y1 - y0)
         if seen.kept_bytes + cost <= self._config.prepare.cache_mib * MIB:
-            seen.kept[frame.ordinal] = Patch.cut(image, region)
+            seen.kept[ordinal] = Patch.cut(image, region)
             seen.kept_bytes += cost
-        return last
 
     # --- second pass
 
@@ -171,49 +168,39 @@ class Preparer:
         seen: _Seen,
         sound: Sound | None,
         plan: ClipPlan,
-        clock: "_Clock",
-        beat: Callable[[str], None],
+        pass_: "_Pass",
     ) -> Iterator[Row]:
+        clock, beat = pass_.clock, pass_.beat
         try:
             with clock("faces"):
                 track = track_main_face(seen.detections, self._config.faces)
                 grid = np.asarray(seen.index.grid, np.int64)
                 boxes = sync_boxes(track.box[grid], self._config.faces.sync_edges)  # [G, 3]
             pixels = _Pixels(reader, seen, track, clock)
+            video = _Video(reader.info, seen, sound, track, boxes, pixels, clock)
             for span in plan.clips:
                 beat("faces")
                 try:
-                    row = self._clip(span, reader.info, seen, sound, track, boxes, pixels, clock)
+                    row = self._clip(span, video)
                 except PatchTooSmall:
                     pixels.whole_frames()
-                    row = self._clip(span, reader.info, seen, sound, track, boxes, pixels, clock)
+                    row = self._clip(span, video)
                 yield row
         finally:
             reader.close()
 
-    def _clip(
-        self,
-        span: ClipSpan,
-        info: MediaInfo,
-        seen: _Seen,
-        sound: Sound | None,
-        track: FaceTrack,
-        boxes: NDArray[np.float64],
-        pixels: "_Pixels",
-        clock: "_Clock",
-    ) -> Row:
+    def _clip(self, span: ClipSpan, video: "_Video") -> Row:
+        seen, track = video.seen, video.track
         n = len(span.ordinals)
-        size = (info.height, info.width)
+        size = (video.info.height, video.info.width)
         frame_mask = np.zeros(T, np.bool_)
         frame_mask[:n] = np.asarray(seen.good)[span.ordinals]
         distinct, inverse = np.unique(span.ordinals, return_inverse=True)
-        first_grid = round(span.start_s * FPS)
-        wanted = distinct[track.present[distinct]]
-        sync_crops, sync_index, patches = self._gather(span, first_grid, wanted, track, boxes, pixels, clock)
-        with clock("landmarks"):
-            points, found = self._mesher([patches.get(int(o)) for o in distinct], track.box[distinct])
-        with clock("faces"):
-            crops, crop_of = self._aligned(points, found, [patches.get(int(o)) for o in distinct], size)
+        sync_crops, sync_index, patches = self._gather(span, distinct, video)
+        with video.clock("landmarks"):
+            points, found = self._mesher(patches, track.box[distinct])
+        with video.clock("faces"):
+            crops, crop_of = self._aligned(points, found, patches, size)
         landmarks = np.zeros((T, points.shape[1] * 3), np.float32)
         landmarks[:n] = points.reshape(len(distinct), -1)[inverse]
         face_mask = np.zeros(T, np.bool_)
@@ -225,7 +212,7 @@ class Preparer:
         stats = np.full((T, len(FRAME_STATS)), np.nan, np.float32)
         stats[:n] = np.stack([seen.stats[o] for o in span.ordinals])
         times = np.asarray(seen.times)[span.ordinals]
-        waveform, audio_mask, has_sound = _sound_of(span, sound, n, times, self._config.decode.policy)
+        waveform, audio_mask = _sound_of(span, video.sound, times, self._config.decode.policy)
         return {
             "clip_index": span.clip_index,
             "start_s": span.start_s,
@@ -240,7 +227,7 @@ class Preparer:
             "frame_times": times,
             "image_size": size,
             "waveform": waveform,
-            "has_sound": has_sound,
+            "has_sound": bool(audio_mask.any()),
             "visual_crops": crops,
             "visual_index": visual_index,
             "sync_crops": sync_crops,
@@ -249,43 +236,43 @@ class Preparer:
         }
 
     def _gather(
-        self,
-        span: ClipSpan,
-        first_grid: int,
-        wanted: NDArray[np.int64],
-        track: FaceTrack,
-        boxes: NDArray[np.float64],
-        pixels: "_Pixels",
-        clock: "_Clock",
-    ) -> tuple[U8, NDArray[np.int32], dict[int, Patch]]:
-        """Go once through the clip's frames: SyncNet's crops, and the patches that the mesh needs."""
-        keep = set(wanted.tolist())
+        self, span: ClipSpan, distinct: NDArray[np.int64], video: "_Video"
+    ) -> tuple[U8, NDArray[np.int32], list[Patch | None]]:
+        """Go once through the clip's frames.
+
+        Returns:
+            SyncNet's crops; [m] which crop belongs to which consecutive frame, -1 for none; the
+            pixels of each of the clip's ``distinct`` frames, None outside the main track.
+        """
+        present = video.track.present
+        first_grid = round(span.start_s * FPS)
+        mesh = set(distinct[present[distinct]].tolist())
         patches: dict[int, Patch] = {}
         crops: list[U8] = []
         sync_index = np.full(len(span.sync_ordinals), -1, np.int32)
         served: dict[int, list[int]] = {}
         if self._wants_sync:
             for position, ordinal in enumerate(span.sync_ordinals.tolist()):
-                served.setdefault(ordinal, []).append(position)
-        pixels.forget_before(int(span.ordinals[0]))
-        for ordinal in sorted(keep | {o for o in served if track.present[o]}):
-            patch = pixels.get(ordinal)
+                if present[ordinal]:
+                    served.setdefault(ordinal, []).append(position)
+        video.pixels.forget_before(int(span.ordinals[0]))
+        for ordinal in sorted(mesh | served.keys()):
+            patch = video.pixels.get(ordinal)
             if patch is None:
                 continue
-            if ordinal in keep:
+            if ordinal in mesh:
                 patches[ordinal] = patch
-            with clock("faces"):
+            with video.clock("faces"):
                 for position in served.get(ordinal, ()):
-                    cx, cy, s = boxes[first_grid + position]
+                    cx, cy, s = video.sync_boxes[first_grid + position]
                     sync_index[position] = len(crops)
                     crops.append(sync_crop(patch, cx, cy, s))
-        stacked = np.stack(crops) if crops else np.zeros((0, 224, 224, 3), np.uint8)
-        return stacked, sync_index, patches
+        return _stacked(crops), sync_index, [patches.get(o) for o in distinct.tolist()]
 
     def _aligned(
         self, points: F32, found: Bool, patches: list[Patch | None], size: tuple[int, int]
     ) -> tuple[U8, NDArray[np.int32]]:
-        """Aligned crops of the frames with a mesh, and which crop belongs to which frame (-1: none)."""
+        """Crop the frames with a mesh; returns the crops and [n] which belongs to which frame."""
         index = np.full(len(found), -1, np.int32)
         crops: list[U8] = []
         if self._wants_visual:
@@ -296,8 +283,32 @@ class Preparer:
                 crops.append(
                     align_face(patch, five_points(points[i], size), self._config.visual.crop)
                 )
-        stacked = np.stack(crops) if crops else np.zeros((0, 224, 224, 3), np.uint8)
-        return stacked, index
+        return _stacked(crops), index
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """What all clips of a video share in the second pass."""
+
+    info: MediaInfo
+    seen: _Seen
+    sound: Sound | None
+    track: FaceTrack
+    sync_boxes: NDArray[np.float64]  # [G, 3] on the 25 fps grid
+    pixels: "_Pixels"
+    clock: "_Clock"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Who hears of time and progress."""
+
+    clock: "_Clock"
+    beat: Callable[[str], None]
+
+
+def _stacked(crops: list[U8]) -> U8:
+    return np.stack(crops) if crops else np.zeros((0, CROP_SIZE, CROP_SIZE, 3), np.uint8)
 
 
 class _Pixels:
@@ -346,19 +357,19 @@ class _Pixels:
 
 
 def _sound_of(
-    span: ClipSpan, sound: Sound | None, n: int, times: NDArray[np.float64], policy: str
-) -> tuple[F32, Bool, bool]:
-    """Cut the clip's sound; the mask says at which frames it really comes from the file."""
+    span: ClipSpan, sound: Sound | None, times: NDArray[np.float64], policy: str
+) -> tuple[F32, Bool]:
+    """Cut the clip's sound; the mask [T] says at which frames it really comes from the file."""
     mask = np.zeros(T, np.bool_)
-    length = span.sample_stop - span.sample_start
-    waveform = np.zeros(length, np.float32)
+    waveform = np.zeros(span.sample_stop - span.sample_start, np.float32)
     if sound is None:
-        return waveform, mask, False
+        return waveform, mask
     piece = sound.samples[span.sample_start : span.sample_stop]
     waveform[: len(piece)] = piece
-    middles = times + 0.5 / FPS if policy == "whole" else span.start_s + (np.arange(n) + 0.5) / FPS
-    mask[:n] = (middles >= sound.start_s) & (middles < sound.end_s)
-    return waveform, mask, bool(mask.any())
+    starts = times if policy == "whole" else span.start_s + np.arange(len(times)) / FPS
+    middles = starts + 0.5 / FPS
+    mask[: len(times)] = (middles >= sound.start_s) & (middles < sound.end_s)
+    return waveform, mask
 
 
 class _Clock:

@@ -7,6 +7,7 @@ the feature shards (:func:`arrow_schema`); transient ones live only between the 
 Shapes: T = 150 frames. A dimension of None is free.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,34 +61,69 @@ COLUMNS: dict[str, Column] = {
     "audio_mask": Column("mask", "the file has sound at the frame's instant", (T,)),
     # --- modalities
     "visual": _tensor("ResNet101 of the aligned face; NaN without a face", "float16", T, 2048),
-    "audio": _tensor("HuBERT-Base last hidden state on the frames; 0 without sound", "float16", T, 768),
+    "audio": _tensor(
+        "HuBERT-Base last hidden state on the frames; 0 without sound", "float16", T, 768
+    ),
     "landmarks": _tensor("Face Mesh x1 y1 z1 x2 …; 0 without a face", "float32", T, 1404),
     "action_units": _tensor("17 geometric AU proxies; 0 without a face", "float32", T, 17),
-    "lowlevel": _tensor("log-Mel 40, MFCC 13, energy, F0, voicing, lips 6, picture 2", "float32", T, 64),
-    "sync": _tensor("score [0, 5], offset in frames (> 0: sound leads), LSE-C, LSE-D; NaN if masked", "float32", 4),
-    "sync_reason": Column("text", "why sync is masked; null when it is not", nullable=True, optional=True),
-    "descriptors": Column("struct", "scalar measures of the clip, see actors/descriptors.py", optional=True),
+    "lowlevel": _tensor(
+        "log-Mel 40, MFCC 13, energy, F0, voicing, lips 6, picture 2", "float32", T, 64
+    ),
+    "sync": _tensor(
+        "score [0, 5], offset in frames (> 0: sound leads), LSE-C, LSE-D; NaN if masked",
+        "float32",
+        4,
+    ),
+    "sync_reason": Column(
+        "text", "why sync is masked; null when it is not", nullable=True, optional=True
+    ),
+    "descriptors": Column(
+        "struct", "scalar measures of the clip, see actors/descriptors.py", optional=True
+    ),
     "faces": Column("struct", "statistics of detection and tracking, see actors/faces.py"),
     # --- provenance
-    "fingerprint": Column("text", "digest of the settings, extractor versions and weights that change values"),
+    "fingerprint": Column(
+        "text", "digest of the settings, extractor versions and weights that change values"
+    ),
     "extractors": Column("map", "extractor -> version"),
     "weights": Column("map", "backbone -> digest of the weights"),
     "code_version": Column("text", "version of TalkMOS; not part of the fingerprint"),
-    "demonstration": Column("bool", "true: from seeded (random) weights, without meaning for real quality"),
+    "demonstration": Column(
+        "bool", "true: from seeded (random) weights, without meaning for real quality"
+    ),
     # --- transient: between the stages only
-    "frame_times": _transient("timestamps of the real frames, seconds in the video", "float64", None),
+    "frame_times": _transient(
+        "timestamps of the real frames, seconds in the video", "float64", None
+    ),
     "image_size": Column("object", "(height, width) of the picture", stored=False),
-    "waveform": _transient("the clip's sound, 16 kHz mono, real duration; zeros where there is none", "float32", None),
+    "waveform": _transient(
+        "the clip's sound, 16 kHz mono, real duration; zeros where there is none", "float32", None
+    ),
     "has_sound": Column("bool", "the clip has sound at all", stored=False),
     "visual_crops": _transient("distinct aligned face crops, RGB", "uint8", None, 224, 224, 3),
     "visual_index": _transient("frame -> visual_crops, -1 without a face or frame", "int32", T),
     "sync_crops": _transient("distinct SyncNet face crops, RGB", "uint8", None, 224, 224, 3),
-    "sync_index": _transient("consecutive 25 fps frame -> sync_crops, -1 outside the face track", "int32", None),
-    "measures": Column("object", "actors/clip_measures.py: shared by lowlevel and descriptors", stored=False),
-    "frame_stats": _transient("per frame, see actors/frame_stats.py; NaN where there is no frame", "float32", T, None),
+    "sync_index": _transient(
+        "consecutive 25 fps frame -> sync_crops, -1 outside the face track", "int32", None
+    ),
+    "measures": Column(
+        "object", "actors/clip_measures.py: shared by lowlevel and descriptors", stored=False
+    ),
+    "frame_stats": _transient(
+        "per frame, see actors/frame_stats.py; NaN where there is no frame", "float32", T, None
+    ),
 }
 
-IDENTITY = ("video_id", "uri", "source_version", "clip_index", "start_s", "end_s", "generator", "speaker")
+IDENTITY = (
+    "video_id",
+    "uri",
+    "source_version",
+    "clip_index",
+    "start_s",
+    "end_s",
+    "generator",
+    "speaker",
+)
 MASKS = ("frame_mask", "face_mask", "audio_mask")
 PROVENANCE = ("fingerprint", "extractors", "weights", "code_version", "demonstration")
 
@@ -100,7 +136,8 @@ def check(row: Row, columns: tuple[str, ...]) -> None:
     """Hold the named columns of ``row`` against the table.
 
     Raises:
-        RowError: A column is missing, of another type, dtype or shape, or null where it must not be.
+        RowError: A column is missing, of another type, dtype or shape, or null where it must not
+        be.
     """
     for name in columns:
         column = COLUMNS[name]
@@ -137,7 +174,8 @@ def _check_value(name: str, column: Column, value: Any) -> None:
     if value.dtype != np.dtype(dtype):
         raise RowError(f"{name}: expected {dtype}, got {value.dtype}")
     if value.ndim != len(column.shape) or any(
-        want is not None and want != have for want, have in zip(column.shape, value.shape, strict=True)
+        want is not None and want != have
+        for want, have in zip(column.shape, value.shape, strict=True)
     ):
         raise RowError(f"{name}: expected shape {column.shape}, got {value.shape}")
 
@@ -176,7 +214,9 @@ def arrow_schema(
         elif column.kind == "struct":
             kind = pa.struct([(k, pa.type_for_alias(v)) for k, v in struct_fields[name].items()])
         else:
-            kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(np.dtype(column.dtype)), list(column.shape))
+            kind = pa.fixed_shape_tensor(
+                pa.from_numpy_dtype(np.dtype(column.dtype)), list(column.shape)
+            )
         fields.append(pa.field(name, kind, nullable=column.nullable or column.kind == "struct"))
     return pa.schema(fields, metadata={b"talkmos.schema_version": str(SCHEMA_VERSION).encode()})
 
@@ -191,7 +231,7 @@ def to_arrow(rows: list[Row], schema: "pa.Schema") -> "pa.RecordBatch":
         values = [row[field.name] for row in rows]
         if column.kind == "tensor":
             flat = pa.array(np.concatenate([v.reshape(-1) for v in values]), field.type.value_type)
-            width = int(np.prod(column.shape))
+            width = math.prod(n for n in column.shape if n is not None)
             storage = pa.FixedSizeListArray.from_arrays(flat, width)
             arrays.append(pa.ExtensionArray.from_storage(field.type, storage))
         elif column.kind == "mask":

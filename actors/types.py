@@ -51,7 +51,8 @@ class Frame:
     """One source frame that is used at least once.
 
     The 25 fps grid of the video has position g at g / 25 s after its first picture; ``grid``
-    names the positions to which this frame is nearest (several when the source is slower than 25 fps,
+    names the positions to which this frame is nearest (several when the source is slower than 25
+    fps,
     none when only the `whole` policy wants it).
     """
 
@@ -68,7 +69,8 @@ class Sound:
     """The sound of a whole video on the picture's clock.
 
     ``samples`` starts at the instant of the first picture and spans the picture's duration:
-    shorter sound is followed (or preceded) by zeros, longer sound is cut. ``start_s`` and ``end_s`` bound the part that really came
+    shorter sound is followed (or preceded) by zeros, longer sound is cut. ``start_s`` and
+    ``end_s`` bound the part that really came
     from the file.
     """
 
@@ -85,7 +87,9 @@ class ClipSpan:
     start_s: float
     end_s: float
     ordinals: NDArray[np.int64]  # [n <= 150] Frame.ordinal that serves each frame of the clip
-    sync_ordinals: NDArray[np.int64]  # [m] consecutive 25 fps frames for SyncNet; m = n under `windows`
+    sync_ordinals: NDArray[
+        np.int64
+    ]  # [m] consecutive 25 fps frames for SyncNet; m = n under `windows`
     sample_start: int  # into Sound.samples
     sample_stop: int
 

@@ -25,7 +25,18 @@ import numpy as np
 from actors.features import STRUCT_FIELDS
 from pipelines.worker import ProcessorInfo, VideoEnd
 
-ALL = frozenset({"visual", "audio", "landmarks", "action_units", "sync", "sync_reason", "lowlevel", "descriptors"})
+ALL = frozenset(
+    {
+        "visual",
+        "audio",
+        "landmarks",
+        "action_units",
+        "sync",
+        "sync_reason",
+        "lowlevel",
+        "descriptors",
+    }
+)
 
 
 class Noop:
@@ -83,7 +94,11 @@ def once(corpus: Path, out: Path, workers: int) -> dict:
     config = load_config(
         ExtractConfig,
         None,
-        [f"corpus.corpus={json.dumps(str(corpus))}", f"resources.workers={workers}", "run.shard_clips=4096"],
+        [
+            f"corpus.corpus={json.dumps(str(corpus))}",
+            f"resources.workers={workers}",
+            "run.shard_clips=4096",
+        ],
     )
     watch = Watch()
     watch.start()
@@ -101,7 +116,9 @@ def once(corpus: Path, out: Path, workers: int) -> dict:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--videos", type=int, default=100_000)
     p.add_argument("--workers", type=int, default=2)
     args = p.parse_args()
@@ -110,7 +127,9 @@ def main() -> None:
         with manifest.open("w") as file:
             file.write("video_id,uri,generator\n")
             for i in range(args.videos):
-                file.write(f"g{i % 10}/video-{i:07d},{folder}/g{i % 10}/video-{i:07d}.mp4,g{i % 10}\n")
+                file.write(
+                    f"g{i % 10}/video-{i:07d},{folder}/g{i % 10}/video-{i:07d}.mp4,g{i % 10}\n"
+                )
         for i in range(10):
             (Path(folder) / f"g{i}").mkdir()
         out = Path(folder) / "out"
@@ -124,11 +143,27 @@ def main() -> None:
     print(f"{n} stub videos, {args.workers} workers")
     rows = [
         ("first run, wall", f"{first['wall']:.1f} s", f"{first['wall'] / n * 1e3:.3f} ms a video"),
-        ("  leases to last commit", f"{first['summary']['work_seconds']:.1f} s", f"{first['summary']['work_seconds'] / n * 1e3:.3f} ms a video"),
-        ("  driver CPU", f"{first['driver_cpu']:.1f} s", f"{first['driver_cpu'] / n * 1e3:.3f} ms a video"),
-        ("  driver memory, 1st quarter / end / peak", f"{max(rss[:quarter]):.0f} / {rss[-1]:.0f} / {max(rss):.0f} MiB", ""),
+        (
+            "  leases to last commit",
+            f"{first['summary']['work_seconds']:.1f} s",
+            f"{first['summary']['work_seconds'] / n * 1e3:.3f} ms a video",
+        ),
+        (
+            "  driver CPU",
+            f"{first['driver_cpu']:.1f} s",
+            f"{first['driver_cpu'] / n * 1e3:.3f} ms a video",
+        ),
+        (
+            "  driver memory, 1st quarter / end / peak",
+            f"{max(rss[:quarter]):.0f} / {rss[-1]:.0f} / {max(rss):.0f} MiB",
+            "",
+        ),
         ("  decoded", str(decoded), ""),
-        ("rerun, wall", f"{again['wall']:.1f} s", f"{again['wall'] / first['wall']:.3f} of the first"),
+        (
+            "rerun, wall",
+            f"{again['wall']:.1f} s",
+            f"{again['wall'] / first['wall']:.3f} of the first",
+        ),
         ("  decoded", str(more), ""),
     ]
     for name, value, note in rows:

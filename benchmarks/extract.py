@@ -3,13 +3,17 @@
 
     python benchmarks/extract.py [--clips FOLDER] [--naive SCRIPT] [--videos 8] [--rounds 2]
 
-1. Real videos are cut to their first 6 s at 25 fps (150 frames), so that both sides see the same frames.
-2. In turn: the script that a user would write instead (one process, FP32), our job with its four modalities
+1. Real videos are cut to their first 6 s at 25 fps (150 frames), so that both sides see the same
+frames.
+2. In turn: the script that a user would write instead (one process, FP32), our job with its four
+modalities
    (visual, audio, landmarks, action units), and our job with everything.
 3. Each stage alone over the same clips: one process a core, one thread each, warm, nothing else
-   running. Efficiency = sum of the stages alone / wall seconds of the job. Start of Ray and models apart.
+   running. Efficiency = sum of the stages alone / wall seconds of the job. Start of Ray and models
+   apart.
 
-The script needs an `ffmpeg` program; without one a stand-in that decodes with PyAV is put on its PATH.
+The script needs an `ffmpeg` program; without one a stand-in that decodes with PyAV is put on its
+PATH.
 """
 
 import argparse
@@ -65,7 +69,11 @@ def cut(source: Path, target: Path) -> bool:
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         audio = out.add_stream("aac", rate=16000, layout="mono")
         for image in images[:FRAMES]:
-            out.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]))))
+            out.mux(
+                video.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]))
+                )
+            )
         out.mux(video.encode(None))
         samples = sound.samples[None, : FRAMES * 640].astype(np.float32)
         block = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
@@ -146,7 +154,9 @@ def stages_alone(videos: list[Path], modalities: str | None) -> dict[str, float]
     context = mp.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()
     halves = [videos[0::2], videos[1::2]]
-    workers = [context.Process(target=alone, args=(h, barrier, answers, modalities)) for h in halves]
+    workers = [
+        context.Process(target=alone, args=(h, barrier, answers, modalities)) for h in halves
+    ]
     for worker in workers:
         worker.start()
     results = [answers.get() for _ in workers]
@@ -162,7 +172,9 @@ def median(values: list[float]) -> float:
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     shared = ROOT.parent / "shared"
     p.add_argument("--clips", type=Path, default=os.environ.get("TALKMOS_CLIPS", shared / "clips"))
     p.add_argument("--naive", type=Path, default=shared / "baselines" / "naive_extract.py")
@@ -199,15 +211,21 @@ def main() -> None:
         every = [b / a for a, b in zip(full, naive, strict=True)]
         print(f"{'':<36}{'clips/s':>10}{'ratio':>10}")
         print(f"{'naive script':<36}{n / median(naive):>10.3f}{1.0:>10.2f}")
-        print(f"{'job, four modalities':<36}{n / median(four):>10.3f}{median(each):>10.2f}   (each round: {', '.join(f'{r:.2f}' for r in each)})")
+        print(
+            f"{'job, four modalities':<36}{n / median(four):>10.3f}{median(each):>10.2f}   (each round: {', '.join(f'{r:.2f}' for r in each)})"
+        )
         print(f"{'job, everything':<36}{n / median(full):>10.3f}{median(every):>10.2f}")
     efficiency = [sum(a.values()) / w for a, w in zip(alone_full, full, strict=True)]
-    print(f"efficiency of the whole job: {median(efficiency):.3f}   (each round: {', '.join(f'{e:.3f}' for e in efficiency)})")
+    print(
+        f"efficiency of the whole job: {median(efficiency):.3f}   (each round: {', '.join(f'{e:.3f}' for e in efficiency)})"
+    )
     total = sum(alone_full[-1].values())
     print("stage, alone (share; s a clip on both cores):")
     for stage, seconds in sorted(alone_full[-1].items(), key=lambda item: -item[1]):
         print(f"  {stage:<16}{seconds / total:>7.1%}{seconds / n:>9.3f}")
-    print(f"peak memory: worker {summary['worker_peak_rss_mib']} MiB, driver {summary['driver_peak_rss_mib']} MiB")
+    print(
+        f"peak memory: worker {summary['worker_peak_rss_mib']} MiB, driver {summary['driver_peak_rss_mib']} MiB"
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 """Extract features from a corpus of talking-face videos into Parquet shards.
 
     python jobs/extract.py --corpus CORPUS --out OUT --weights seeded
-    ray job submit --working-dir . -- python jobs/extract.py --corpus s3://… --out s3://… --weights …
+    ray job submit --working-dir . -- python jobs/extract.py --corpus s3://… --out s3://… --weights
+    …
     python jobs/extract.py --inspect OUT
 
 Exit status: 0 done, 1 more failures than --max-failures allows, 2 wrong usage or settings,
@@ -12,6 +13,7 @@ Exit status: 0 done, 1 more failures than --max-failures allows, 2 wrong usage o
 import argparse
 import signal
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,26 +31,50 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 done, 1 too many failures, 2 usage, 3 run failed, 130 interrupted.",
     )
     what = p.add_argument_group("what")
-    what.add_argument("--corpus", metavar="URI", help="folder, glob, bucket prefix, video or manifest (CSV, JSONL, Parquet)")
+    what.add_argument(
+        "--corpus",
+        metavar="URI",
+        help="folder, glob, bucket prefix, video or manifest (CSV, JSONL, Parquet)",
+    )
     what.add_argument("--out", metavar="URI", help="folder or bucket prefix of the output")
     what.add_argument("--pattern", help="names in paths, as {generator}/{speaker}.mp4")
     what.add_argument("--limit", type=int, metavar="N", help="process at most N videos in this run")
-    what.add_argument("--retry-failed", action="store_true", help="try videos again that failed before")
+    what.add_argument(
+        "--retry-failed", action="store_true", help="try videos again that failed before"
+    )
     values = p.add_argument_group("values")
-    values.add_argument("--weights", metavar="SOURCE", help="of every backbone: pretrained or seeded (demonstration only)")
+    values.add_argument(
+        "--weights",
+        metavar="SOURCE",
+        help="of every backbone: pretrained or seeded (demonstration only)",
+    )
     for name in ("visual", "audio", "sync"):
-        values.add_argument(f"--{name}-weights", metavar="SOURCE", help="pretrained, seeded, or a path or URI")
+        values.add_argument(
+            f"--{name}-weights", metavar="SOURCE", help="pretrained, seeded, or a path or URI"
+        )
     values.add_argument("--modalities", metavar="A,B", help="slim mode: extract only these")
-    values.add_argument("--policy", choices=("windows", "whole"), help="how a video is cut into clips")
+    values.add_argument(
+        "--policy", choices=("windows", "whole"), help="how a video is cut into clips"
+    )
     values.add_argument("--hop", type=float, metavar="S", help="seconds between clip starts")
     values.add_argument("--config", metavar="YAML", help="settings, see configs/")
-    values.add_argument("--set", action="append", default=[], metavar="A.B=V", help="one setting; may be repeated")
+    values.add_argument(
+        "--set", action="append", default=[], metavar="A.B=V", help="one setting; may be repeated"
+    )
     how = p.add_argument_group("how")
-    how.add_argument("--workers", type=int, metavar="N", help="encoding workers; default: what the cluster holds")
+    how.add_argument(
+        "--workers", type=int, metavar="N", help="encoding workers; default: what the cluster holds"
+    )
     how.add_argument("--address", help="Ray cluster; default $RAY_ADDRESS, else a local one")
-    how.add_argument("--max-failures", metavar="N|P%%", help="exit with status 1 when more videos fail")
-    how.add_argument("--wait-lock", action="store_true", help="wait for another run on the same output")
-    how.add_argument("--dry-run", action="store_true", help="say what would be done and how big it will be")
+    how.add_argument(
+        "--max-failures", metavar="N|P%%", help="exit with status 1 when more videos fail"
+    )
+    how.add_argument(
+        "--wait-lock", action="store_true", help="wait for another run on the same output"
+    )
+    how.add_argument(
+        "--dry-run", action="store_true", help="say what would be done and how big it will be"
+    )
     how.add_argument("--inspect", metavar="OUT", help="print what is in a shard set and exit")
     return p
 
@@ -74,10 +100,12 @@ def overrides(args: argparse.Namespace) -> list[str]:
         "run.limit": args.limit,
         "run.retry_failed": args.retry_failed or None,
         "run.wait_lock": args.wait_lock or None,
-        "modalities": args.modalities.split(",") if args.modalities else None,
+        "modalities": None
+        if args.modalities is None
+        else [name.strip() for name in args.modalities.split(",")],
     }
     settings += [f"{key}={quoted(value)}" for key, value in direct.items() if value is not None]
-    return settings + args.set
+    return [*settings, *args.set]
 
 
 def allowed_failures(text: str | None, videos: int) -> float:
@@ -92,8 +120,10 @@ def allowed_failures(text: str | None, videos: int) -> float:
     try:
         value = float(number)
     except ValueError:
-        raise ValueError(f"--max-failures {text}: expected a count or a percentage such as 5%") from None
-    if value < 0 or (number == text and value != int(value)):
+        raise ValueError(
+            f"--max-failures {text}: expected a count or a percentage such as 5%"
+        ) from None
+    if not 0 <= value < float("inf") or (number == text and not value.is_integer()):
         raise ValueError(f"--max-failures {text}: expected a count or a percentage such as 5%")
     return value / 100 * videos if number != text else value
 
@@ -122,9 +152,9 @@ def _usage(message: str) -> int:
 
 def _guarded(command: Any) -> int:
     from pipelines.config import ConfigError
+    from pipelines.extract import OutputMismatch
     from pipelines.lock import LockHeld
     from pipelines.pool import RunError
-    from pipelines.extract import OutputMismatch
     from pipelines.resources import ResourceError
     from pipelines.spool import CorpusError
     from pipelines.storage import StorageError
@@ -139,6 +169,13 @@ def _guarded(command: Any) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was committed stands, start again to resume", file=sys.stderr)
         return INTERRUPTED
+    except Exception:  # Python's own status would be 1, which means too many failures
+        traceback.print_exc()
+        print(
+            "jobs/extract.py: this is a defect of TalkMOS, please report it; what was committed stands",
+            file=sys.stderr,
+        )
+        return FAILED
 
 
 def _inspect(out: str) -> int:
@@ -166,7 +203,10 @@ def _extract(args: argparse.Namespace) -> int:
     videos = summary["videos"]
     failed = videos["failed"] + videos["failed_before"]
     if failed > allowed_failures(args.max_failures, videos["corpus"]):
-        print(f"{failed} of {videos['corpus']} videos failed: more than --max-failures {args.max_failures}", file=sys.stderr)
+        print(
+            f"{failed} of {videos['corpus']} videos failed: more than --max-failures {args.max_failures}",
+            file=sys.stderr,
+        )
         return TOO_MANY_FAILURES
     return OK
 
@@ -193,12 +233,16 @@ def report(summary: dict[str, Any], out: str) -> str:
         counts = ", ".join(f"{count} {reason}" for reason, count in summary["failures"].items())
         lines.append(f"failures: {counts} (table: failures.parquet)")
     if summary["uncovered_seconds"]:
-        lines.append(f"{summary['uncovered_seconds']:.1f} s of video are in no clip (tails under 1 s)")
+        lines.append(
+            f"{summary['uncovered_seconds']:.1f} s of video are in no clip (tails under 1 s)"
+        )
     lines.append(
         f"total: {summary['total']['videos']} videos, {summary['total']['clips']} clips in {strip_credentials(out)}/features"
     )
     if summary.get("demonstration"):
-        lines.append("DEMONSTRATION: seeded (random) weights; these features have no meaning for real quality")
+        lines.append(
+            "DEMONSTRATION: seeded (random) weights; these features have no meaning for real quality"
+        )
     return "\n".join(lines)
 
 

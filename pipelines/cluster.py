@@ -1,6 +1,8 @@
 """Connecting to Ray: a cluster that is there, or a local one of this run's own."""
 
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,20 +12,25 @@ import psutil
 import ray
 
 from pipelines.reaper import watch
-from pipelines.resources import Cluster
+from pipelines.resources import Cluster, ResourceError
 
 ROOT = Path(__file__).resolve().parents[1]
 # What a cluster's workers do not need; the upload through the dashboard is capped at 100 MiB.
 EXCLUDES = [".git", ".venv", "demo-output", "docs", "tests", "benchmarks", "**/__pycache__"]
+ANSWER_SECONDS = 10.0  # Ray itself waits for minutes
 LOCAL_OBJECT_STORE = 512 * 1024**2  # whole-layout workers pass no tensors; split ones a few bundles
 
 
 @contextmanager
 def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator[Cluster]:
-    """Connect to the cluster at ``address`` (or $RAY_ADDRESS), or start a local one; disconnect at the end.
+    """Connect to the cluster at ``address`` (or $RAY_ADDRESS), or start a local one; disconnect at
+    the end.
 
-    Inside ``ray job submit`` the job's own environment is used as it is. A local cluster ends with this
-    process, even when the process is killed.
+    Inside ``ray job submit`` the job's own environment is used as it is. A local cluster ends with
+    this process, even when the process is killed.
+
+    Raises:
+        ResourceError: No cluster answers at ``address``.
     """
     if ray.is_initialized():  # a caller's cluster: it stays as it is
         yield totals()
@@ -34,7 +41,11 @@ def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator
     if address:
         job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
         env = None if job else {"working_dir": str(ROOT), "excludes": EXCLUDES}
-        ray.init(address=address, runtime_env=env, **common)
+        _check_answers(address)
+        try:
+            ray.init(address=address, runtime_env=env, **common)
+        except (ConnectionError, ValueError) as error:
+            raise _no_cluster(address, error) from error
     else:
         path = os.environ.get("PYTHONPATH", "")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), path]))
@@ -54,6 +65,28 @@ def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator
         if reaper is not None and reaper.stdin is not None:
             reaper.stdin.close()
             reaper.wait()
+
+
+def _check_answers(address: str) -> None:
+    """Knock at ``address`` when it names a port.
+
+    Raises:
+        ResourceError: Nothing answers.
+    """
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1].strip("[]"), int(found[2])), ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> ResourceError:
+    return ResourceError(
+        f"no Ray cluster answers at {address} ({error}): start one (ray start --head), or leave "
+        "--address and $RAY_ADDRESS out for a local one"
+    )
 
 
 def totals() -> Cluster:

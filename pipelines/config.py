@@ -53,12 +53,20 @@ def _read_yaml(file: str) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: is not YAML: {error}") from None
+        raise ConfigError(f"{file}: is not YAML: {_yaml_problem(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: expected sections with settings, got {type(tree).__name__}")
     return tree
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error)
+    problem = getattr(error, "problem", None) or "it ends too early"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -83,7 +91,7 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
-        return f"{where}: {problem['msg']}{given}"
+        return f"{where}: {problem['msg'].removeprefix('Value error, ')}{given}"
     known = _known_keys(kind, problem["loc"][:-1])
     close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"

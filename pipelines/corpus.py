@@ -231,9 +231,10 @@ def _walk_local(
         elif entry.is_dir():
             if depth is None or depth > name.count("/"):
                 yield from _walk_local(root, name, depth, (*above, here), report)
-        elif entry.is_file():
-            found = entry.stat()
+        elif (found := _stat(entry.path)) is not None:
             yield ObjectInfo(name, found.st_size, local_version(found), found.st_mtime)
+        else:  # a link to nowhere: a failure of that video, not a gap
+            yield ObjectInfo(name, 0, "")
 
 
 def local_version(state: os.stat_result) -> str:

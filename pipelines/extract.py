@@ -29,9 +29,9 @@ from pipelines.cluster import connected
 from pipelines.config import differences, digest
 from pipelines.corpus import CorpusConfig, CorpusReport, iter_corpus
 from pipelines.failures import FailureTable
-from pipelines.ledger import Ledger
 from pipelines.keeper import Keeper
 from pipelines.leases import LeaseBook
+from pipelines.ledger import Ledger
 from pipelines.lock import LockGuard, RunLock
 from pipelines.pool import Limits, PoolReport, RunError, WorkerPool
 from pipelines.processors import ExtractFactory
@@ -98,6 +98,22 @@ class Todo:
     done: int
     changed: int
     failed_before: int
+
+
+def listed(config: ExtractConfig) -> tuple[SpooledCorpus, list[str]]:
+    """List the corpus (chain step 1); returns it and what a person should know of it.
+
+    Raises:
+        CorpusError: It cannot be listed, or there is no video in it.
+    """
+    report = CorpusReport()
+    corpus = spool_corpus(iter_corpus(config.corpus, report))
+    if not corpus.count:
+        raise CorpusError(
+            f"{strip_credentials(config.corpus.corpus)}: there is no video in it"
+            + "".join(f"; {warning}" for warning in report.warnings())
+        )
+    return corpus, report.warnings()
 
 
 def look(
@@ -169,13 +185,7 @@ def extract(
     started = time.time()
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
     store = Store.at(out)
-    listing = CorpusReport()
-    corpus = spool_corpus(iter_corpus(config.corpus, listing))
-    if not corpus.count:
-        raise CorpusError(
-            f"{strip_credentials(config.corpus.corpus)}: there is no video in it"
-            + "".join(f"; {warning}" for warning in listing.warnings())
-        )
+    corpus, warnings = listed(config)
     with RunLock(store, run_id, wait=config.run.wait_lock):
         clean_leftovers(store)
         ledger, failures = Ledger.load(store), FailureTable.load(store, run_id)
@@ -183,7 +193,7 @@ def extract(
         keeper = Keeper(
             store, ledger, failures, ProgressLine(todo.todo), LockGuard(store.raw_uri, run_id)
         )
-        for text in (*listing.warnings(), account(todo)):
+        for text in (*warnings, account(todo)):
             keeper.line.say(text)
         report, layout = None, None
         if todo.todo:
@@ -273,11 +283,24 @@ def _settings(config: ExtractConfig) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, **config.features().value_settings()}
 
 
+def _stored_settings(store: Store) -> dict[str, Any]:
+    try:
+        stored = json.loads(store.read_bytes("run.json"))
+        if {"settings", "fingerprint", "extractors", "weights"} <= stored.keys():
+            return dict(stored)
+    except (ValueError, AttributeError):
+        pass
+    raise OutputMismatch(
+        f"{store.display('run.json')} is damaged, so nobody can tell with which settings the "
+        "features there were made: choose another --out"
+    )
+
+
 def _check_settings(store: Store, config: ExtractConfig) -> None:
     """Refuse early, before models are loaded, what cannot go into the same output."""
     if not store.exists("run.json"):
         return
-    old = json.loads(store.read_bytes("run.json"))
+    old = _stored_settings(store)
     new = json.loads(json.dumps(_settings(config)))
     changes = differences(old["settings"], new)
     if changes:
@@ -292,7 +315,7 @@ def _store_settings(store: Store, config: ExtractConfig, info: ProcessorInfo) ->
     }
     fingerprint = digest(values)
     if store.exists("run.json"):
-        old = json.loads(store.read_bytes("run.json"))
+        old = _stored_settings(store)
         if old["fingerprint"] != fingerprint:
             kept = {key: old[key] for key in values}
             raise OutputMismatch(_mismatch(store, differences(kept, values)))

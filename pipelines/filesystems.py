@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any, cast
 
-from pipelines.retry import storage_error
-from pipelines.uris import scheme_of
+from pipelines.retry import StorageError, storage_error
+from pipelines.uris import display_text, scheme_of, strip_credentials
 
 
 def version_of(info: dict[str, Any]) -> str:
@@ -43,7 +43,16 @@ def resolve(uri: str) -> tuple[Any, str]:
         if not scheme:
             return fsspec.filesystem("file"), os.path.abspath(uri)  # noqa: PTH100 - keeps ".."-free text
         if scheme in ("s3", "s3a"):
-            return fsspec.filesystem("s3", **_s3_options()), uri.split("://", 1)[1].strip("/")
+            path = uri.split("://", 1)[1].strip("/")
+            bucket = path.partition("/")[0]
+            if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
+                # No bucket is named so. The library would repeat the whole in its complaint.
+                raise StorageError(
+                    f"{display_text(strip_credentials(uri))} was given with credentials in it, which "
+                    "are not used from there: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                    "AWS_PROFILE, or give the machine a role."
+                )
+            return fsspec.filesystem("s3", **_s3_options()), path
         fs, root = fsspec.core.url_to_fs(uri)
     except (ImportError, ValueError, OSError) as error:
         raise storage_error(error, "open", uri) from error

@@ -6,8 +6,8 @@ import psutil
 
 from actors.types import VideoRef
 from pipelines.failures import FailureTable
-from pipelines.ledger import Ledger
 from pipelines.leases import Failure
+from pipelines.ledger import Ledger
 from pipelines.lock import LockGuard
 from pipelines.progress import ProgressLine
 from pipelines.shards import CommittedShard, reconcile
@@ -52,7 +52,8 @@ class Keeper:
     def on_committed(self, shard: CommittedShard) -> None:
         """A shard is published.
 
-        May be called twice: the shard of a living worker can be found by listing, for the sake of a dead
+        May be called twice: the shard of a living worker can be found by listing, for the sake of
+        a dead
         one, before its own report is read.
         """
         if shard.name in self._counted:
@@ -84,9 +85,7 @@ class Keeper:
         for shard in self.ledger.refresh(self.store):
             self.on_committed(shard)
         states = self.ledger.status_many([(ref.video_id, ref.version) for ref in videos])
-        return {
-            ref.video_id for ref, state in zip(videos, states, strict=True) if state == "done"
-        }
+        return {ref.video_id for ref, state in zip(videos, states, strict=True) if state == "done"}
 
     def tick(self, workers: int, clips: int, done: int) -> None:
         """Show progress; write down what is due."""
@@ -118,9 +117,7 @@ class Keeper:
             self._ledger_new = True
             self.line.say(f"found an unreported shard: {shard.name}")
         if self.ledger.has_surplus:
-            report = reconcile(
-                self.store, corpus.versions(), ledger=self.ledger, guard=self._guard
-            )
+            report = reconcile(self.store, corpus.versions(), ledger=self.ledger, guard=self._guard)
             self.repaired = report.rewritten + report.dropped
             self._ledger_new = True
         self.save()

@@ -1,7 +1,8 @@
 """Which video is where: queueing, blame and retries, as pure bookkeeping without Ray.
 
 A lease is a short list of videos given to one worker. A video is *queued*, *running* (in a lease),
-*spooled* (extracted, its rows wait in the worker for the next shard), *committed* or *failed*. The book makes
+*spooled* (extracted, its rows wait in the worker for the next shard), *committed* or *failed*. The
+book makes
 sure that every video ends in exactly one of the last two, whatever dies in between.
 """
 

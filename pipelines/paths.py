@@ -11,8 +11,10 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Turn a path pattern into a regular expression over the path below the root.
 
     Raises:
-        ValueError: A placeholder has an unknown name.
+        ValueError: A placeholder has an unknown name, or a brace has no partner.
     """
+    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", pattern)):
+        raise ValueError(f"pattern {pattern!r}: a brace has no partner; write {{generator}}")
     parts, end, seen = [], 0, set[str]()
     for match in _PLACE.finditer(pattern):
         parts.append(re.escape(pattern[end : match.start()]))

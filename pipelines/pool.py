@@ -39,10 +39,6 @@ class RunError(Exception):
     """The run as a whole cannot go on; what was committed stands."""
 
 
-class TooManyFailures(RunError):
-    """More videos failed than --max-failures allows."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """When a worker's process must die."""
@@ -235,7 +231,8 @@ class WorkerPool:
             raise RunError("no worker is left and none could be started")
         ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=0.5)
         if ready:
-            # Take all that is there: with tiny videos one wait per answer would cost the driver dearly.
+            # Take all that is there: with tiny videos one wait per answer would cost the driver
+            # dearly.
             ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         for ref in ready:
             call = self._calls.pop(ref, None)

@@ -10,12 +10,10 @@ from actors.errors import VideoError
 from actors.features import FeaturesConfig
 from actors.row import COLUMNS, stored_columns
 from actors.types import CLIP_SECONDS, VideoRef
-from pipelines.corpus import iter_corpus
-from pipelines.extract import ExtractConfig, Todo, account, look, size, videos_to_do
+from pipelines.extract import ExtractConfig, Todo, account, listed, look, size, videos_to_do
 from pipelines.failures import FailureTable
 from pipelines.ledger import Ledger
 from pipelines.progress import duration
-from pipelines.spool import spool_corpus
 from pipelines.storage import StorageError, Store, display_text, open_uri
 
 PROBED = 12  # videos whose headers are read for the estimate
@@ -37,7 +35,7 @@ def preview(config: ExtractConfig, out: str | None, address: str | None) -> str:
 
     Reads listings and the headers of a few videos; writes nothing and starts nothing.
     """
-    corpus = spool_corpus(iter_corpus(config.corpus))
+    corpus, warnings = listed(config)
     rate = None
     if out is None:
         todo = Todo(corpus, corpus.count, corpus.total_bytes, 0, 0, 0)
@@ -48,7 +46,7 @@ def preview(config: ExtractConfig, out: str | None, address: str | None) -> str:
         todo = look(config, corpus, ledger, failures)
         refs = videos_to_do(config, corpus, ledger, failures)
         rate = _past_rate(store)
-    lines = ["dry run: nothing is written", account(todo)]
+    lines = ["dry run: nothing is written", *warnings, account(todo)]
     seconds, read, unreadable = _probe(config, list(itertools.islice(refs, PROBED)))
     lines += [f"  cannot be processed: {line}" for line in unreadable]
     if seconds and read:

@@ -1,4 +1,5 @@
-"""What runs inside an extraction worker: both halves in one process, or decoding ahead of an encoder.
+"""What runs inside an extraction worker: both halves in one process, or decoding ahead of an
+encoder.
 
 The stage classes are the same; only where they run differs.
 """
@@ -129,7 +130,8 @@ class _Watch:
     """Tells a preparer that is slow from one that hangs, while nothing comes from it.
 
     Long videos give no clip before all of their frames were seen, so silence alone says nothing:
-    the preparer is asked when it last moved. One that waits for its encoder does not move either, and
+    the preparer is asked when it last moved. One that waits for its encoder does not move either,
+    and
     is innocent: only time during which the encoder waited counts.
     """
 
@@ -164,7 +166,8 @@ class _Watch:
 class SplitProcessor:
     """Encodes on its device what its own CPU processes have prepared ahead.
 
-    The preparers belong to this worker: they end with it. One that dies or hangs is replaced here, and the
+    The preparers belong to this worker: they end with it. One that dies or hangs is replaced here,
+    and the
     video that it was at is reported by :class:`HelperCrash`.
     """
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from model.config import Config
 
@@ -19,8 +19,10 @@ class ResourcesConfig(Config):
         "encoders; auto: split where there are GPUs",
     )
     workers: int | None = Field(None, ge=1, description="encoding workers; default: what fits")
-    gpu_share: Literal[1.0, 0.5, 0.25] = Field(
-        1.0, description="GPU share of a worker; a share is bookkeeping, not memory isolation"
+    gpu_share: float = Field(
+        1.0,
+        description="GPU share of a worker: 1, 0.5 or 0.25 (others can hang); bookkeeping, not "
+        "memory isolation",
     )
     preparers: int | None = Field(
         None,
@@ -34,6 +36,13 @@ class ResourcesConfig(Config):
         ge=0,
         description="CPUs left free on clusters with more than 8 of them, for the system and reading",
     )
+
+    @field_validator("gpu_share")
+    @classmethod
+    def _safe_share(cls, value: float) -> float:
+        if value not in (1.0, 0.5, 0.25):
+            raise ValueError("gpu_share must be 1, 0.5 or 0.25")
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,8 @@ def plan(cluster: Cluster, config: ResourcesConfig) -> Plan:
     """Lay workers out on the cluster.
 
     Without GPUs every worker computes on whole CPUs, one thread each where memory allows: several
-    single-threaded processes use the cores better than one process with many threads, because decoding and
+    single-threaded processes use the cores better than one process with many threads, because
+    decoding and
     tracking do not run in parallel within a video. With GPUs each worker is pinned to its share
     of one GPU and fed by CPU processes.
 
@@ -132,13 +142,15 @@ def _split(cluster: Cluster, config: ResourcesConfig) -> Plan:
 
 def _options(cpus: float, gpus: float, threads: int) -> dict[str, object]:
     env = {
-        # Ray would derive the thread count from the reservation; a fraction would mean one thread always.
+        # Ray would derive the thread count from the reservation; a fraction would mean one thread
+        # always.
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
     }
     if gpus == 0:
-        # num_gpus=0 leaves CUDA_VISIBLE_DEVICES alone: without this every CPU worker would see all GPUs.
+        # num_gpus=0 leaves CUDA_VISIBLE_DEVICES alone: without this every CPU worker would see all
+        # GPUs.
         env["CUDA_VISIBLE_DEVICES"] = ""
     return {
         "num_cpus": cpus,

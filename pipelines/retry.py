@@ -168,6 +168,11 @@ def storage_error(error: BaseException, what: str, where: str) -> StorageError:
         )
     if isinstance(error, FileNotFoundError) or status == 404:
         return MissingError(f"cannot {what} {place}: it does not exist.")
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return StorageError(
+            f"cannot {what} {place}: a file stands where a folder is needed. Choose another place, "
+            "or move the file away."
+        )
     if isinstance(error, PermissionError) or status in (401, 403):
         if remote:
             return failed(

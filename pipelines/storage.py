@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,14 @@ class Store:
     def open(self, name: str, block_bytes: int = READ_BLOCK_BYTES) -> BinaryIO:
         """Open an object for reading in ranges; reads are retried like everything else."""
         if self.is_local:
-            return cast(BinaryIO, self.run("open", name, lambda: Path(self.path(name)).open("rb")))
+            path = Path(self.path(name))
+            state = self.run("open", name, path.stat)
+            if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for its other end
+                raise StorageError(
+                    f"cannot open {self.display(name)}: it is a folder, a pipe or a device, not a "
+                    "file."
+                )
+            return cast(BinaryIO, self.run("open", name, lambda: path.open("rb")))
         options = {"block_size": block_bytes, "cache_type": "readahead"}
         file = self.run("open", name, lambda: self.fs.open(self.path(name), "rb", **options))
         # Size and version are looked up lazily by some filesystems: a missing object shows here.

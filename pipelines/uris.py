@@ -34,6 +34,9 @@ def strip_credentials(uri: str) -> str:
         return text
     prefix, rest = text.split("://", 1)
     host, slash, path = rest.partition("/")
+    if scheme in ("s3", "s3a") and ":" in host and not host.startswith("arn:") and "@" in path:
+        # Secret keys of S3 may hold a slash, and a bucket's name no colon.
+        host, slash, path = rest.rpartition("@")[2].partition("/")
     host = host.rpartition("@")[2]
     if scheme in _WEB:
         path = re.split(r"[?#]", path, maxsplit=1)[0]

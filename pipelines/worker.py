@@ -1,7 +1,8 @@
 """The Ray actors of extraction: thin shells around plain classes.
 
 `ExtractWorker` takes a lease of videos, has a `Processor` turn each into rows, and publishes
-rows as shards. It answers `status` from a second thread, so the driver can tell a slow video from a hung
+rows as shards. It answers `status` from a second thread, so the driver can tell a slow video from
+a hung
 one and end the process.
 """
 
@@ -21,7 +22,7 @@ from actors.row import check as check_row
 from actors.types import Row, Timings, VideoRef
 from pipelines.lock import LockGuard
 from pipelines.shards import CommittedShard, ShardWriter, VideoKey
-from pipelines.storage import Store, StorageError, strip_credentials
+from pipelines.storage import StorageError, Store, strip_credentials
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -243,10 +244,8 @@ class ExtractWorker:
         except HelperCrash as error:
             writer.abort()
             return _failed(ref, error.stage, error.reason, error.message, begun, crashed=True)
-        except StorageError as error:
-            # Reading the video failed for good in this run; writing raises from _commit instead.
-            writer.abort()
-            return _failed(ref, "open", "unreadable_source", str(error), begun, transient=True)
+        except StorageError:
+            raise  # rows cannot be written: no fault of the video, see _read
         except Exception as error:  # noqa: BLE001 - the boundary where one video's defect becomes data
             writer.abort()
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -273,7 +272,7 @@ class ExtractWorker:
         clips = frames = 0
         uncovered = 0.0
         group: list[Row] = []
-        for row in self._processor.process(ref, self._progress, timings):
+        for row in self._read(ref, timings):
             if isinstance(row, VideoEnd):
                 uncovered = row.uncovered_s
                 continue
@@ -289,6 +288,13 @@ class ExtractWorker:
         if group:
             self._append(writer, group, schema, timings)
         return clips, frames, uncovered
+
+    def _read(self, ref: VideoRef, timings: Timings) -> Iterator[Row | VideoEnd]:
+        """Process the video; a storage that fails here is the video's, not the output's."""
+        try:
+            yield from self._processor.process(ref, self._progress, timings)
+        except StorageError as error:
+            raise VideoError("open", "unreadable_source", str(error), transient=True) from error
 
     def _append(
         self, writer: ShardWriter, rows: list[Row], schema: "pa.Schema", timings: Timings

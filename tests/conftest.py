@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from actors.encode import Encoder
 from tests.support import ROOT
 
 
@@ -25,3 +26,19 @@ def ray_cluster() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def seeded_encoder() -> Encoder:
+    """All extractors with seeded weights, as a run on one thread of a CPU has them."""
+    import torch
+
+    from actors.encode import backbone_stages, cpu_stages
+    from tests.talking import seeded_settings
+
+    config = seeded_settings()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    encoder = Encoder(backbone_stages(config, "cpu", 1) + cpu_stages(config))
+    torch.set_num_threads(before)
+    return encoder

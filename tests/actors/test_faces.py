@@ -244,7 +244,7 @@ def test_a_patch_that_is_too_small_says_so():
 
 def test_patch_region_holds_all_faces_and_stays_inside():
     boxes = [[10, 10, 50, 50], [300, 200, 360, 260]]
-    region = patch_region(boxes, 400, 300)
+    region = patch_region(boxes, 400, 300, margin=0.15)
     assert region == (0, 0, 399, 299)
     assert patch_region([], 400, 300) is None
     assert patch_region([[900, 900, 910, 910]], 400, 300) is None

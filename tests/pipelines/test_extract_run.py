@@ -58,7 +58,14 @@ def test_every_video_is_done_once_and_a_second_run_does_nothing(tmp_path: Path) 
     assert values(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("settings", [["resources.workers=1", "run.shard_clips=1"], ["resources.workers=2", "run.shard_clips=1000"], ["resources.workers=3", "run.shard_clips=7"]])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["resources.workers=1", "run.shard_clips=1"],
+        ["resources.workers=2", "run.shard_clips=1000"],
+        ["resources.workers=3", "run.shard_clips=7"],
+    ],
+)
 def test_workers_and_shard_sizes_do_not_change_rows(tmp_path: Path, settings: list[str]) -> None:
     corpus = corpus_of(tmp_path / "corpus", NAMES)
     run(corpus, tmp_path / "a")
@@ -159,5 +166,3 @@ def test_limit_takes_a_part_and_the_rest_follows(tmp_path: Path) -> None:
     assert run(corpus, tmp_path / "out", "run.limit=4")["videos"]["done"] == 4
     assert run(corpus, tmp_path / "out")["videos"]["done"] == 5
     assert len(set(rows(tmp_path / "out").video_id)) == 9
-
-

@@ -58,7 +58,9 @@ def leftovers(out: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[str, int], bytes]]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, dict[tuple[str, int], bytes]]:
     folder = tmp_path_factory.mktemp("kill")
     corpus = corpus_of(folder / "corpus", NAMES)
     finish(start(corpus, folder / "out"))
@@ -66,7 +68,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tu
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_kill_of_the_driver(undisturbed: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path, seed: int) -> None:
+def test_kill_of_the_driver(
+    undisturbed: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path, seed: int
+) -> None:
     corpus, expected = undisturbed
     out = tmp_path / "out"
     rng = random.Random(seed)
@@ -83,10 +87,14 @@ def test_kill_of_the_driver(undisturbed: tuple[Path, dict[tuple[str, int], bytes
     finish(start(corpus, out))
     assert values(out) == expected
     assert leftovers(out) == []
-    wait_for(lambda: not any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children))
+    wait_for(
+        lambda: not any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children)
+    )
 
 
-def test_kill_of_workers(undisturbed: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path) -> None:
+def test_kill_of_workers(
+    undisturbed: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path
+) -> None:
     corpus, expected = undisturbed
     out, log = tmp_path / "out", tmp_path / "log"
     process = start(corpus, out, log=log)
@@ -124,7 +132,8 @@ def remove():
     print("removed", flush=True)
 thread = threading.Thread(target=remove)
 thread.start()
-config = load_config(ExtractConfig, None, [f"corpus.corpus={corpus}", "run.shard_clips=6", "resources.workers=3"])
+config = load_config(ExtractConfig, None, [f"corpus.corpus={corpus}", "run.shard_clips=6",
+"resources.workers=3"])
 summary = extract(config, out, factory=make_fake)
 thread.join()
 print("finished", summary["videos"], "lost", summary["workers_lost"], flush=True)
@@ -133,7 +142,9 @@ cluster.shutdown()
 """
 
 
-def test_loss_of_a_node(undisturbed: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path) -> None:
+def test_loss_of_a_node(
+    undisturbed: tuple[Path, dict[tuple[str, int], bytes]], tmp_path: Path
+) -> None:
     corpus, expected = undisturbed
     out = tmp_path / "out"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -126,7 +126,7 @@ def test_random_deaths_lose_nothing_and_double_nothing() -> None:
             if queues[worker]:
                 lease = queues[worker][0]
                 ids = [ref.video_id for ref in lease.videos]
-                if poison & set(ids) or rng.random() < 0.1 and len(ids) > 1:
+                if poison & set(ids) or (rng.random() < 0.1 and len(ids) > 1):
                     failed += [ref.video_id for ref, _ in book.died(worker, set())]
                     del spools[worker], queues[worker]
                     spools[fresh], queues[fresh] = [], []

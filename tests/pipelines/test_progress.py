@@ -39,4 +39,4 @@ def test_rate_and_time_left() -> None:
     line = ProgressLine(10, io.StringIO())
     line.done, line.failed, line.clips = 4, 1, 20
     text = line.line(workers=1, elapsed=50.0)
-    assert "5/10 videos (50%), 0.40 clips/s, 50s left, 1 failed, 1 worker" == text
+    assert text == "5/10 videos (50%), 0.40 clips/s, 50s left, 1 failed, 1 worker"

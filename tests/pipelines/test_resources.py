@@ -27,8 +27,12 @@ def test_cpu_workers_cannot_see_gpus() -> None:
     assert "CUDA_VISIBLE_DEVICES" not in env
 
 
-@pytest.mark.parametrize(("gpus", "share", "workers"), [(1, 1.0, 1), (8, 1.0, 8), (2, 0.5, 4), (1, 0.25, 4)])
-def test_each_encoder_is_pinned_to_its_share_of_a_gpu(gpus: int, share: float, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("gpus", "share", "workers"), [(1, 1.0, 1), (8, 1.0, 8), (2, 0.5, 4), (1, 0.25, 4)]
+)
+def test_each_encoder_is_pinned_to_its_share_of_a_gpu(
+    gpus: int, share: float, workers: int
+) -> None:
     p = plan(Cluster(96, gpus, 700 * GIB), ResourcesConfig(gpu_share=share))  # type: ignore[arg-type]
     assert (p.layout, p.workers, p.device) == ("split", workers, "cuda")
     assert p.actor_options["num_gpus"] == share

@@ -204,6 +204,7 @@ def test_retries_are_bounded_and_only_for_what_passes() -> None:
     ("uri", "clean"),
     [
         ("s3://key:secret@bucket/a b.mp4", "s3://bucket/a b.mp4"),
+        ("s3://key:sec/r/et@bucket/a.mp4", "s3://bucket/a.mp4"),
         ("https://me:pw@host:8/x.mp4?X-Amz-Signature=abc#t", "https://host:8/x.mp4"),
         ("s3://bucket/why?.mp4", "s3://bucket/why?.mp4"),
         ("s3://b/x.mp4?versionId=7&X-Amz-Security-Token=s", "s3://b/x.mp4?versionId=7"),
