@@ -169,12 +169,9 @@ def _guarded(command: Any) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was committed stands, start again to resume", file=sys.stderr)
         return INTERRUPTED
-    except Exception:  # Python's own status would be 1, which means too many failures
+    except Exception:  # noqa: BLE001 - Python's status would be 1, which means too many failures
         traceback.print_exc()
-        print(
-            "jobs/extract.py: this is a defect of TalkMOS, please report it; what was committed stands",
-            file=sys.stderr,
-        )
+        print("jobs/extract.py: this is a defect of TalkMOS, please report it", file=sys.stderr)
         return FAILED
 
 

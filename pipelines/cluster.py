@@ -23,8 +23,7 @@ LOCAL_OBJECT_STORE = 512 * 1024**2  # whole-layout workers pass no tensors; spli
 
 @contextmanager
 def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator[Cluster]:
-    """Connect to the cluster at ``address`` (or $RAY_ADDRESS), or start a local one; disconnect at
-    the end.
+    """Connect to the cluster at ``address`` (or $RAY_ADDRESS), or start one; disconnect at the end.
 
     Inside ``ray job submit`` the job's own environment is used as it is. A local cluster ends with
     this process, even when the process is killed.

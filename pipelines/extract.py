@@ -188,6 +188,7 @@ def extract(
     corpus, warnings = listed(config)
     with RunLock(store, run_id, wait=config.run.wait_lock):
         clean_leftovers(store)
+        check_settings(store, config)
         ledger, failures = Ledger.load(store), FailureTable.load(store, run_id)
         todo = look(config, corpus, ledger, failures)
         keeper = Keeper(
@@ -197,7 +198,6 @@ def extract(
             keeper.line.say(text)
         report, layout = None, None
         if todo.todo:
-            _check_settings(store, config)
             with connected(address, local_cpus=local_cpus) as cluster:
                 layout = plan(cluster, config.resources)
                 keeper.line.say(_describe(layout))
@@ -296,8 +296,12 @@ def _stored_settings(store: Store) -> dict[str, Any]:
     )
 
 
-def _check_settings(store: Store, config: ExtractConfig) -> None:
-    """Refuse early, before models are loaded, what cannot go into the same output."""
+def check_settings(store: Store, config: ExtractConfig) -> None:
+    """Refuse early, before models are loaded, what cannot go into the same output.
+
+    Raises:
+        OutputMismatch: Names the settings that differ.
+    """
     if not store.exists("run.json"):
         return
     old = _stored_settings(store)

@@ -48,9 +48,9 @@ def resolve(uri: str) -> tuple[Any, str]:
             if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
                 # No bucket is named so. The library would repeat the whole in its complaint.
                 raise StorageError(
-                    f"{display_text(strip_credentials(uri))} was given with credentials in it, which "
-                    "are not used from there: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                    "AWS_PROFILE, or give the machine a role."
+                    f"{display_text(strip_credentials(uri))} was given with credentials in it, "
+                    "which are not used from there: set AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role."
                 )
             return fsspec.filesystem("s3", **_s3_options()), path
         fs, root = fsspec.core.url_to_fs(uri)

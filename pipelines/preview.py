@@ -10,7 +10,16 @@ from actors.errors import VideoError
 from actors.features import FeaturesConfig
 from actors.row import COLUMNS, stored_columns
 from actors.types import CLIP_SECONDS, VideoRef
-from pipelines.extract import ExtractConfig, Todo, account, listed, look, size, videos_to_do
+from pipelines.extract import (
+    ExtractConfig,
+    Todo,
+    account,
+    check_settings,
+    listed,
+    look,
+    size,
+    videos_to_do,
+)
 from pipelines.failures import FailureTable
 from pipelines.ledger import Ledger
 from pipelines.progress import duration
@@ -42,6 +51,7 @@ def preview(config: ExtractConfig, out: str | None, address: str | None) -> str:
         refs = iter(corpus)
     else:
         store = Store.at(out)
+        check_settings(store, config)
         ledger, failures = Ledger.load(store), FailureTable.load(store, "dry-run")
         todo = look(config, corpus, ledger, failures)
         refs = videos_to_do(config, corpus, ledger, failures)

@@ -24,7 +24,7 @@ def _drawn(speaker: str) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32]]:
 
 
 def faces(count: int, speaker: str = "ada") -> list[NDArray[np.uint8]]:
-    """``count`` pictures [320, 320, 3] of a talking head; after 2 s it talks backwards, and so on."""
+    """``count`` pictures [320, 320, 3] of a talking head; beyond 2 s it goes back and forth."""
     drawn = _drawn(speaker)[0]
     there_and_back = drawn + drawn[::-1]
     return [there_and_back[i % len(there_and_back)] for i in range(count)]

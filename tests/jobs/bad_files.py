@@ -1,5 +1,6 @@
 """A corpus of bad and odd files, and what each of them is expected to become."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ class Expected:
     clips: int = 0
     reasons: frozenset[str] = frozenset()
     says: str = ""  # part of the message
-    sound: bool = True
+    frames: int | None = None  # real frames of all its clips
+    sounding: int | None = None  # of which so many have sound
     faces: int | None = None  # seen at most in a frame
 
 
@@ -93,12 +95,9 @@ def decodable_seconds(path: Path) -> float:
     """Seconds of picture that FFmpeg finds in a file, 0 when it cannot open it."""
     try:
         with av.open(str(path)) as container:
-            times = []
-            try:
-                for frame in container.decode(video=0):
-                    times.append(frame.time)
-            except av.FFmpegError:
-                pass
+            times: list[float] = []
+            with contextlib.suppress(av.FFmpegError):
+                times.extend(frame.time for frame in container.decode(video=0))
             return times[-1] - times[0] + 1 / FPS if times else 0.0
     except (av.FFmpegError, IndexError):
         return 0.0
@@ -107,14 +106,16 @@ def decodable_seconds(path: Path) -> float:
 def write_corpus(folder: Path, server: str) -> BadCorpus:
     """Write all files; ``server`` is the address that playlists point to."""
     corpus = BadCorpus(folder)
+    _neighbours(corpus)
+    for name, stage in (("never_answers", "open"), ("never_ends", "decode")):
+        corpus.failed(f"{name}.mp4", "stalled", says=f"{stage} made no progress")
+        corpus.addresses[f"{name}.mp4"] = f"{server}/{name}.mp4"
+    os.mkfifo(corpus.failed("pipe.mp4", "unreadable_source", says="not a file"))
+    link = corpus.failed("link_to_nowhere.mp4", "unreadable_source", says="does not exist")
+    link.symlink_to("nowhere.mp4")
     _not_videos(corpus, server)
     _truncated(corpus)
     _odd(corpus)
-    _neighbours(corpus)
-    os.mkfifo(corpus.failed("hang/pipe.mp4", "stalled", says="made no progress"))
-    corpus.failed("hang/server.mp4", "stalled", says="made no progress")
-    corpus.addresses["hang/server.mp4"] = f"{server}/hang.mp4"
-    corpus.failed("missing.mp4", "unreadable_source", says="does not exist")
     return corpus
 
 
@@ -155,7 +156,7 @@ def _truncated(corpus: BadCorpus) -> None:
         stem, _, suffix = kind.partition(".")
         whole = corpus.folder.parent / kind
         write_video(
-            whole, noise_images(75, (160, 128)), audio=tone(3), container_options=options,
+            whole, noise_images(40, (160, 128)), audio=tone(1.6), container_options=options,
             codec_options={**FAST, "g": "5"},
         )  # fmt: skip
         data = whole.read_bytes()
@@ -174,53 +175,68 @@ def _truncated(corpus: BadCorpus) -> None:
 def _odd(corpus: BadCorpus) -> None:
     face, bars = portrait(), colour_bars()
     fast: dict[str, Any] = {"codec_options": FAST}
-    write_video(corpus.done("silent.mp4", 1, sound=False, faces=1), moving(face, 40), **fast)
     write_video(
-        corpus.done("no_face_noise.mp4", 1, faces=0),
+        corpus.done("silent.mp4", 1, frames=40, sounding=0, faces=1), moving(face, 40), **fast
+    )
+    write_video(
+        corpus.done("no_face_noise.mp4", 1, frames=40, sounding=40, faces=0),
         noise_images(40, (160, 128)), audio=tone(1.6), **fast,
     )  # fmt: skip
     write_video(
-        corpus.done("no_face_bars.mp4", 1, faces=0), [bars] * 40, audio=tone(1.6), **fast
-    )
+        corpus.done("no_face_bars.mp4", 1, frames=40, sounding=40, faces=0),
+        [bars] * 40, audio=tone(1.6), **fast,
+    )  # fmt: skip
     write_video(
-        corpus.done("two_faces.mp4", 1, faces=2), moving(portrait(2), 40), audio=tone(1.6), **fast
-    )
+        corpus.done("two_faces.mp4", 1, frames=40, sounding=40, faces=2),
+        moving(portrait(2), 40), audio=tone(1.6), **fast,
+    )  # fmt: skip
     write_video(corpus.failed("one_frame.mp4", "too_short"), [face], audio=tone(0.04), **fast)
     write_video(
         corpus.failed("short.mp4", "too_short", says="0.400 s"),
         moving(face, 10), audio=tone(0.4), **fast,
     )  # fmt: skip
     write_video(
-        corpus.done("sixty.mp4", 1, faces=1), moving(face, 120), fps=60, audio=tone(2), **fast
-    )
+        corpus.done("sixty.mp4", 1, frames=50, sounding=50, faces=1),
+        moving(face, 120), fps=60, audio=tone(2), **fast,
+    )  # fmt: skip
     large = np.zeros((2160, 3840, 3), np.uint8)
     large[600:1624, 1300:2324] = portrait(1, 1024)
-    write_video(corpus.done("4k.mp4", 1, faces=1), moving(large, 30), audio=tone(1.2), **fast)
+    write_video(
+        corpus.done("4k.mp4", 1, frames=30, sounding=30, faces=1),
+        moving(large, 30), audio=tone(1.2), **fast,
+    )  # fmt: skip
     write_video(
         corpus.failed("6k.mp4", "too_large", says="decode.max_pixels"),
         [np.full((3240, 5760, 3), 90, np.uint8)] * 2, **fast,
     )  # fmt: skip
     write_video(
-        corpus.done("telephone.mp4", 1, faces=1),
+        corpus.done("telephone.mp4", 1, frames=40, sounding=40, faces=1),
         moving(face, 40), audio=tone(1.6, 8000), audio_rate=8000, **fast,
     )  # fmt: skip
     write_video(
-        corpus.done("sound_longer.mp4", 1, faces=1), moving(face, 40), audio=tone(9), **fast
-    )
+        corpus.done("sound_longer.mp4", 1, frames=40, sounding=40, faces=1),
+        moving(face, 40), audio=tone(9), **fast,
+    )  # fmt: skip
     write_video(
-        corpus.done("sound_shorter.mp4", 1, faces=1), moving(face, 50), audio=tone(0.5), **fast
-    )
-    for name in ("a name  with spaces.mp4", "new\nline.mp4", "Ünï çødé 视频 🙂.mp4", "50%#?[x]*.mp4"):
+        corpus.done("sound_shorter.mp4", 1, frames=50, sounding=13, faces=1),
+        moving(face, 50), audio=tone(0.512), **fast,
+    )  # fmt: skip
+    names = ("a name  with spaces", "new\nline", "Ünï çødé 视频 🙂", "50%#?[x]*")
+    for name in names:
         write_video(
-            corpus.done(f"names/{name}", 1, faces=0), [bars] * 30, audio=tone(1.2), **fast
-        )
+            corpus.done(f"names/{name}.mp4", 1, frames=30, sounding=30, faces=0),
+            [bars] * 30, audio=tone(1.2), **fast,
+        )  # fmt: skip
 
 
 def _neighbours(corpus: BadCorpus) -> None:
     """Good videos between the bad ones: 7.2 s give two clips, 6.4 s one and a tail."""
     face = portrait()
     for i, seconds in enumerate((2.0, 6.4, 7.2)):
-        path = corpus.done(f"good/neighbour_{i}.mp4", clips_of(seconds), faces=1)
+        frames = 150 if seconds == 6.4 else round(seconds * FPS)
+        path = corpus.done(
+            f"good/neighbour_{i}.mp4", clips_of(seconds), frames=frames, sounding=frames, faces=1
+        )
         write_video(
             path, moving(face, round(seconds * FPS)), audio=tone(seconds), codec_options=FAST
         )
@@ -236,7 +252,10 @@ class Server:
 
 @contextmanager
 def serve(folder: Path) -> Iterator[Server]:
-    """Serve ``/hang.mp4``, a real video whose second half never comes; count all requests."""
+    """Serve ``/never_ends.mp4``, a real video whose second half never comes; list all requests.
+
+    ``/never_answers.mp4`` gets no answer at all.
+    """
     video = write_video(
         folder / "large.mp4", _noise(12), codec_options={**FAST, "qp": "1"},
         container_options={"movflags": "faststart"},
@@ -250,12 +269,17 @@ def serve(folder: Path) -> Iterator[Server]:
 
         def do_HEAD(self) -> None:
             asked.append(self.path)
+            if "never_answers" in self.path:
+                over.wait()
             self.send_response(200)
             self._headers(len(video))
 
         def do_GET(self) -> None:
             asked.append(self.path)
-            begin, _, end = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+            if "never_answers" in self.path:
+                over.wait()
+            wanted = self.headers.get("Range", "bytes=0-").removeprefix("bytes=")
+            begin, _, end = wanted.partition("-")
             first, last = int(begin), min(int(end or len(video)), len(video) - 1)
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(video)}")

@@ -19,7 +19,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.jobs.runs import SLIM, Rows, clean_environment, rows
+from tests.jobs.runs import SLIM, Rows, assert_same, clean_environment, rows
 from tests.s3server import _free_port
 from tests.support import ROOT
 
@@ -143,14 +143,15 @@ def test_a_job_extracts_and_its_exit_status_arrives(
 ) -> None:
     out, corpus = tmp_path / "out", tmp_path / "corpus"
     shutil.copytree(demo_corpus, corpus)
-    (corpus / "bad.mp4").write_text("not a video")
+    (corpus / "clean" / "bad-1.mp4").write_text("not a video")
     job = (*SLIM, "--corpus", corpus, "--out", out, "--max-failures")
     first = head.submit(*job, "0")
-    assert rows(out) == local_rows, first.stdout
-    assert list(pd.read_parquet(out / "failures.parquet").video_id) == ["bad"]
+    assert first.returncode == 1, first.stdout
+    assert_same(rows(out), local_rows)
+    assert list(pd.read_parquet(out / "failures.parquet").video_id) == ["clean/bad-1"]
     assert "3 videos extracted, 1 failed" in first.stdout
     assert head.exit_status(first.stdout) == 1
-    assert first.returncode == 1
+    assert "exit code 1" in first.stdout
     assert not (out / "_lock.json").exists()
 
     again = head.submit(*job, "1")

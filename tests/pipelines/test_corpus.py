@@ -99,8 +99,9 @@ def test_local_listing_is_sorted_and_follows_no_circle(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "a")
     (tmp_path / "broken.mp4").symlink_to(tmp_path / "nowhere")
     ids = [ref.video_id for ref in listed(tmp_path)]
-    assert [i for i in ids if "link" not in i] == IDS
+    assert [i for i in ids if "link" not in i and i != "broken"] == IDS
     assert "link/one" in ids
+    assert "broken" in ids  # fails when it is opened: it is not passed over in silence
     assert not any("again" in i for i in ids if i.startswith("a/"))
 
 
