@@ -71,6 +71,7 @@ class PreparedVideo:
     info: MediaInfo
     clips: int
     uncovered_s: float  # the end of the video that is in no clip
+    missing_s: float  # what the header promises and the file does not hold
     broken_frames: int
     rows: Iterator[Row]
 
@@ -118,7 +119,14 @@ class Preparer:
             raise
         uncovered = 0.0 if plan.uncovered is None else plan.uncovered[1] - plan.uncovered[0]
         rows = self._rows(reader, seen, sound, plan, _Pass(clock, beat))
-        return PreparedVideo(reader.info, len(plan.clips), uncovered, reader.broken_frames, rows)
+        return PreparedVideo(
+            reader.info,
+            len(plan.clips),
+            uncovered,
+            max(0.0, reader.info.duration_s - reader.duration_s),
+            reader.broken_frames,
+            rows,
+        )
 
     # --- first pass
 

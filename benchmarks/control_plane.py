@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from actors.features import STRUCT_FIELDS
-from pipelines.worker import ProcessorInfo, VideoEnd
+from pipelines.messages import ProcessorInfo, VideoEnd
 
 ALL = frozenset(
     {
@@ -48,7 +48,7 @@ class Noop:
     def ahead(self, coming: list) -> None:
         pass
 
-    def process(self, ref, progress, timings) -> Iterator:  # type: ignore[no-untyped-def]
+    def process(self, ref, progress, _timings) -> Iterator:  # type: ignore[no-untyped-def]
         progress.beat("decode")
         with Path(ref.uri).parent.joinpath("decoded").open("ab") as count:
             count.write(b".")  # evidence of what was decoded

@@ -50,7 +50,7 @@ with av.open(source) as c:
 
 
 def cut(source: Path, target: Path) -> bool:
-    """Write the first 150 frames (25 fps) and their sound; False when there are fewer or no sound."""
+    """Write the first 150 frames and their sound; False when there are fewer, or no sound."""
     import av
     import numpy as np
 
@@ -202,30 +202,26 @@ def main() -> None:
             summary = run_job(videos, folder / f"full{i}", None)
             full.append(summary["work_seconds"])
             print(
-                f"round {i + 1}: four {four[-1]:.1f} s, naive {naive[-1] if naive else float('nan'):.1f} s, "
+                f"round {i + 1}: four {four[-1]:.1f} s, naive {naive[-1] if naive else 0:.1f} s, "
                 f"all {full[-1]:.1f} s, stages alone {sum(alone_full[-1].values()):.1f} s",
                 flush=True,
             )
     if naive:
-        each = [b / a for a, b in zip(four, naive, strict=True)]
-        every = [b / a for a, b in zip(full, naive, strict=True)]
-        print(f"{'':<36}{'clips/s':>10}{'ratio':>10}")
+        print(f"{'':<36}{'clips/s':>10}{'ratio':>10}   each round")
         print(f"{'naive script':<36}{n / median(naive):>10.3f}{1.0:>10.2f}")
-        print(
-            f"{'job, four modalities':<36}{n / median(four):>10.3f}{median(each):>10.2f}   (each round: {', '.join(f'{r:.2f}' for r in each)})"
-        )
-        print(f"{'job, everything':<36}{n / median(full):>10.3f}{median(every):>10.2f}")
+        for name, ours in (("job, four modalities", four), ("job, everything", full)):
+            each = [b / a for a, b in zip(ours, naive, strict=True)]
+            rounds = ", ".join(f"{r:.2f}" for r in each)
+            print(f"{name:<36}{n / median(ours):>10.3f}{median(each):>10.2f}   {rounds}")
     efficiency = [sum(a.values()) / w for a, w in zip(alone_full, full, strict=True)]
-    print(
-        f"efficiency of the whole job: {median(efficiency):.3f}   (each round: {', '.join(f'{e:.3f}' for e in efficiency)})"
-    )
+    rounds = ", ".join(f"{e:.3f}" for e in efficiency)
+    print(f"efficiency of the whole job: {median(efficiency):.3f}   (each round: {rounds})")
     total = sum(alone_full[-1].values())
     print("stage, alone (share; s a clip on both cores):")
     for stage, seconds in sorted(alone_full[-1].items(), key=lambda item: -item[1]):
         print(f"  {stage:<16}{seconds / total:>7.1%}{seconds / n:>9.3f}")
-    print(
-        f"peak memory: worker {summary['worker_peak_rss_mib']} MiB, driver {summary['driver_peak_rss_mib']} MiB"
-    )
+    worker, driver = summary["worker_peak_rss_mib"], summary["driver_peak_rss_mib"]
+    print(f"peak memory: worker {worker} MiB, driver {driver} MiB")
 
 
 if __name__ == "__main__":

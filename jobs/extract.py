@@ -152,16 +152,16 @@ def _usage(message: str) -> int:
 
 def _guarded(command: Any) -> int:
     from pipelines.config import ConfigError
-    from pipelines.extract import OutputMismatch
     from pipelines.lock import LockHeld
-    from pipelines.pool import RunError
+    from pipelines.messages import RunError
+    from pipelines.provenance import OutputMismatchError
     from pipelines.resources import ResourceError
     from pipelines.spool import CorpusError
     from pipelines.storage import StorageError
 
     try:
         return int(command())
-    except (ConfigError, CorpusError, OutputMismatch, ResourceError) as error:
+    except (ConfigError, CorpusError, OutputMismatchError, ResourceError) as error:
         return _usage(str(error))
     except (RunError, StorageError, LockHeld) as error:
         print(f"jobs/extract.py: {error}", file=sys.stderr)
@@ -186,6 +186,7 @@ def _extract(args: argparse.Namespace) -> int:
     from pipelines.config import ConfigError, load_config
     from pipelines.extract import ExtractConfig, extract
     from pipelines.preview import preview
+    from pipelines.summary import told
 
     config = load_config(ExtractConfig, args.config, overrides(args))
     try:
@@ -196,51 +197,14 @@ def _extract(args: argparse.Namespace) -> int:
         print(preview(config, args.out, args.address))
         return OK
     summary = extract(config, args.out, address=args.address)
-    print(report(summary, args.out))
+    print(told(summary, args.out))
     videos = summary["videos"]
     failed = videos["failed"] + videos["failed_before"]
     if failed > allowed_failures(args.max_failures, videos["corpus"]):
-        print(
-            f"{failed} of {videos['corpus']} videos failed: more than --max-failures {args.max_failures}",
-            file=sys.stderr,
-        )
+        share = f"{failed} of {videos['corpus']} videos failed"
+        print(f"{share}: more than --max-failures {args.max_failures}", file=sys.stderr)
         return TOO_MANY_FAILURES
     return OK
-
-
-def report(summary: dict[str, Any], out: str) -> str:
-    """Write the account of a run for a person."""
-    from pipelines.progress import duration
-    from pipelines.storage import strip_credentials
-
-    videos = summary["videos"]
-    lines = [
-        f"{videos['done']} videos extracted, {videos['failed']} failed, "
-        f"{videos['done_before']} done before, {videos['failed_before']} failed before",
-    ]
-    if "work_seconds" in summary:
-        lines += [
-            f"{summary['clips']} clips in {duration(summary['work_seconds'])} of work "
-            f"({duration(summary['wall_seconds'])} in all): {summary['clips_per_second']:.2f} clips/s, "
-            f"workers busy {summary['busy_share']:.0%}",
-            "time by stage: "
-            + ", ".join(f"{name} {share:.0%}" for name, share in summary["stage_share"].items()),
-        ]
-    if summary["failures"]:
-        counts = ", ".join(f"{count} {reason}" for reason, count in summary["failures"].items())
-        lines.append(f"failures: {counts} (table: failures.parquet)")
-    if summary["uncovered_seconds"]:
-        lines.append(
-            f"{summary['uncovered_seconds']:.1f} s of video are in no clip (tails under 1 s)"
-        )
-    lines.append(
-        f"total: {summary['total']['videos']} videos, {summary['total']['clips']} clips in {strip_credentials(out)}/features"
-    )
-    if summary.get("demonstration"):
-        lines.append(
-            "DEMONSTRATION: seeded (random) weights; these features have no meaning for real quality"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One configuration tree from defaults, a YAML file and ``--set`` overrides, validated once at the door."""
+"""One tree of settings from defaults, a YAML file and ``--set``, validated once at the door."""
 
 import difflib
 import hashlib

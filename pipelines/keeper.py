@@ -9,14 +9,15 @@ from pipelines.failures import FailureTable
 from pipelines.leases import Failure
 from pipelines.ledger import Ledger
 from pipelines.lock import LockGuard
+from pipelines.messages import Outcome
 from pipelines.progress import ProgressLine
 from pipelines.shards import CommittedShard, reconcile
 from pipelines.spool import SpooledCorpus
 from pipelines.storage import Store, display_text
-from pipelines.worker import Outcome
 
 FAILURES_EVERY = 10.0  # seconds between writes of the failure table while it grows
 LEDGER_EVERY = 120.0  # the ledger is a cache: writing it often would only cost
+CUT_OFF_SECONDS = 0.5  # a header may round its duration, and in some containers it counts the sound
 SHOWN_FAILURES = 20  # on the terminal; all of them are in the table
 
 
@@ -36,6 +37,7 @@ class Keeper:
         self.videos = self.clips = self.failed = self.shards = self.bytes = self.repaired = 0
         self._counted: set[str] = set()
         self.uncovered_s = 0.0
+        self.broken_frames = self.cut_off = 0
         self.reasons: dict[str, int] = {}
         self.driver_peak = 0
         self._process = psutil.Process()
@@ -47,7 +49,9 @@ class Keeper:
 
     def on_extracted(self, outcome: Outcome) -> None:
         """A video's rows are in a spool."""
-        self.uncovered_s += outcome.uncovered_s
+        self.uncovered_s += outcome.end.uncovered_s
+        self.broken_frames += outcome.end.broken_frames
+        self.cut_off += outcome.end.missing_s > CUT_OFF_SECONDS
 
     def on_committed(self, shard: CommittedShard) -> None:
         """A shard is published.

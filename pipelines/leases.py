@@ -78,7 +78,7 @@ class LeaseBook:
         return max(least, min(size, MAX_LEASE))
 
     def depth(self) -> int:
-        """Return how many leases a worker may hold: two for quick videos, so that it never waits."""
+        """Return how many leases a worker may hold: two for quick videos, so it never waits."""
         quick = self._video_seconds is not None and self._video_seconds < self._lease_seconds
         return 2 if quick else 1
 
@@ -113,7 +113,7 @@ class LeaseBook:
     # --- what workers report
 
     def finished(self, worker: int, lease: Lease, extracted: Iterable[str], seconds: float) -> None:
-        """A lease came back; ``extracted`` names the videos whose rows are now in the worker's spool."""
+        """A lease came back; the rows of ``extracted`` are now in the worker's spool."""
         state = self._workers[worker]
         state.leases.remove(lease)
         by_id = {ref.video_id: ref for ref in lease.videos}

@@ -7,69 +7,36 @@ The only place that starts, watches and ends Ray actors. Which video is where is
 import itertools
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.types import Timings, VideoRef
+from actors.types import VideoRef
 from pipelines.leases import Failure, Lease, LeaseBook
-from pipelines.resources import Plan
-from pipelines.shards import CommittedShard
-from pipelines.storage import StorageError
-from pipelines.worker import (
-    ExtractWorker,
+from pipelines.messages import (
+    Events,
     LeaseResult,
+    Limits,
     Outcome,
+    PoolReport,
     ProcessorFactory,
     ProcessorInfo,
     RunContext,
+    RunError,
     Status,
 )
+from pipelines.resources import Plan
+from pipelines.shards import CommittedShard
+from pipelines.storage import StorageError
+from pipelines.worker import ExtractWorker
 
 POLL_SECONDS = 2.0
 START_FAILURES = 3  # consecutive workers that died before they were ready: the run is given up
 GRACE_SECONDS = (
     20.0  # beyond the stall limit, for a worker whose status thread does not answer either
 )
-
-
-class RunError(Exception):
-    """The run as a whole cannot go on; what was committed stands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When a worker's process must die."""
-
-    stall_seconds: float  # without any progress
-    video_seconds: float  # for one video
-    max_attempts: int
-
-
-class Events(Protocol):
-    """Who wants to hear what happens (ledger, failure table, progress)."""
-
-    def on_extracted(self, outcome: Outcome) -> None:
-        """A video's rows are in a spool."""
-        ...
-
-    def on_committed(self, shard: CommittedShard) -> None:
-        """A shard is published."""
-        ...
-
-    def on_failed(self, failure: Failure) -> None:
-        """A video was given up."""
-        ...
-
-    def published(self, videos: list[VideoRef]) -> set[str]:
-        """Say which of ``videos`` are committed, reported or not (their worker died right after)."""
-        ...
-
-    def tick(self, workers: int, clips: int, done: int) -> None:
-        """Called at least twice a second with live counts: workers, clips and extracted videos."""
-        ...
 
 
 Kind = Literal["load", "begin", "lease", "flush", "status"]
@@ -96,19 +63,6 @@ class _Call:
     handle: _Handle
     kind: Kind
     lease: Lease | None = None
-
-
-@dataclass(slots=True)
-class PoolReport:
-    """What the pool knows at its end."""
-
-    info: ProcessorInfo
-    timings: Timings = field(default_factory=Timings)
-    busy_seconds: float = 0.0
-    peak_rss: int = 0
-    workers_started: int = 0
-    workers_lost: int = 0
-    work_seconds: float = 0.0  # from the first lease to the last commit
 
 
 class WorkerPool:
@@ -273,7 +227,8 @@ class WorkerPool:
         elif (info.weights, info.extractors) != (self._info.weights, self._info.extractors):
             raise RunError(
                 "workers loaded different weights or code "
-                f"({info.weights} against {self._info.weights}): is a path of weights different between nodes?"
+                f"({info.weights} against {self._info.weights}): is a path of weights different "
+                "between nodes?"
             )
         handle.ready = True
         self._start_failures = 0
@@ -356,8 +311,8 @@ class WorkerPool:
             reason = handle.killed_reason or "worker_died"
             stage = handle.killed_stage or "process"
             message = handle.killed or (
-                "the worker's process ended without a word while it worked on this video (a crash in "
-                f"native code, or out of memory): {_first_line(why)}"
+                "the worker's process ended without a word while it worked on this video "
+                f"(a crash in native code, or out of memory): {_first_line(why)}"
             )
             self._events.on_failed(Failure(ref, stage, reason, message, attempts))
 
@@ -387,12 +342,13 @@ class WorkerPool:
         if status.still_seconds > limits.stall_seconds:
             self._kill(
                 handle, status.stage, "stalled",
-                f"{status.stage} made no progress for {status.still_seconds:.0f} s; its process was ended",
+                f"{status.stage} made no progress for {status.still_seconds:.0f} s; "
+                "its process was ended",
             )  # fmt: skip
         elif status.video_id and status.video_seconds > limits.video_seconds:
             self._kill(
                 handle, status.stage, "deadline",
-                f"the video took more than the {limits.video_seconds:.0f} s that one video may take; "
+                f"the video took more than the {limits.video_seconds:.0f} s that one may take; "
                 "its process was ended",
             )  # fmt: skip
 

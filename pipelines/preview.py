@@ -9,21 +9,14 @@ from actors.decode import VideoReader
 from actors.errors import VideoError
 from actors.features import FeaturesConfig
 from actors.row import COLUMNS, stored_columns
-from actors.types import CLIP_SECONDS, VideoRef
-from pipelines.extract import (
-    ExtractConfig,
-    Todo,
-    account,
-    check_settings,
-    listed,
-    look,
-    size,
-    videos_to_do,
-)
+from actors.types import VideoRef
+from pipelines.extract import ExtractConfig
 from pipelines.failures import FailureTable
 from pipelines.ledger import Ledger
 from pipelines.progress import duration
+from pipelines.provenance import check_settings
 from pipelines.storage import StorageError, Store, display_text, open_uri
+from pipelines.todo import Counts, Todo, listed, size
 
 PROBED = 12  # videos whose headers are read for the estimate
 
@@ -44,39 +37,35 @@ def preview(config: ExtractConfig, out: str | None, address: str | None) -> str:
 
     Reads listings and the headers of a few videos; writes nothing and starts nothing.
     """
-    corpus, warnings = listed(config)
+    corpus, warnings = listed(config.corpus)
     rate = None
     if out is None:
-        todo = Todo(corpus, corpus.count, corpus.total_bytes, 0, 0, 0)
+        counts = Counts(corpus.count, corpus.total_bytes)
+        counts.todo, counts.todo_bytes = corpus.count, corpus.total_bytes
         refs = iter(corpus)
     else:
         store = Store.at(out)
-        check_settings(store, config)
+        check_settings(store, config.features())
         ledger, failures = Ledger.load(store), FailureTable.load(store, "dry-run")
-        todo = look(config, corpus, ledger, failures)
-        refs = videos_to_do(config, corpus, ledger, failures)
+        todo = Todo(corpus, ledger, failures, config.run.retry_failed, config.run.limit)
+        counts, refs = todo.count(), todo.videos()
         rate = _past_rate(store)
-    lines = ["dry run: nothing is written", *warnings, account(todo)]
+    lines = ["dry run: nothing is written", *warnings, str(counts)]
     seconds, read, unreadable = _probe(config, list(itertools.islice(refs, PROBED)))
     lines += [f"  cannot be processed: {line}" for line in unreadable]
     if seconds and read:
-        total = seconds * todo.todo_bytes / read if todo.todo_bytes else seconds
-        clips = max(
-            1,
-            round(
-                total / (CLIP_SECONDS if config.decode.policy == "whole" else config.decode.hop_s)
-            ),
-        )
-        if config.decode.policy == "whole":
-            clips = todo.todo
+        total = seconds * counts.todo_bytes / read if counts.todo_bytes else seconds
+        clips = counts.todo
+        if config.decode.policy == "windows":
+            clips = max(1, round(total / config.decode.hop_s))
         most = clips * clip_bytes(config.left_out)
         lines.append(
             f"about {clips} clips from {duration(total)} of video (estimated from the headers of "
-            f"{min(PROBED, todo.todo)} videos); at most {size(most)} of features before compression"
+            f"{min(PROBED, counts.todo)} videos); at most {size(most)} of features, uncompressed"
         )
         if rate:
             lines.append(
-                f"about {duration(clips / rate)} at the {rate:.2f} clips/s of the last run on this output"
+                f"about {duration(clips / rate)} at the {rate:.2f} clips/s of the last run there"
             )
     where = address or "the cluster at $RAY_ADDRESS, else a local one"
     workers = config.resources.workers or "as many as fit"

@@ -1,5 +1,4 @@
-"""What runs inside an extraction worker: both halves in one process, or decoding ahead of an
-encoder.
+"""What runs inside an extraction worker: both halves in one process, or one ahead of the other.
 
 The stage classes are the same; only where they run differs.
 """
@@ -8,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -18,9 +17,12 @@ from actors.errors import VideoError
 from actors.features import STRUCT_FIELDS, FeaturesConfig
 from actors.row import stored_columns
 from actors.types import Row, Timings, VideoRef
+from pipelines.messages import HelperCrashError, Processor, ProcessorInfo, Progress, VideoEnd
 from pipelines.resources import Plan
 from pipelines.storage import StorageError, open_uri
-from pipelines.worker import HelperCrash, Processor, ProcessorInfo, Progress, VideoEnd
+
+if TYPE_CHECKING:
+    from actors.prepare import PreparedVideo
 
 AHEAD = 2  # prepared clips (about 45 MB each) that one preparer may hold before it waits
 
@@ -35,6 +37,7 @@ class ExtractFactory:
     stall_seconds: float = 60.0
 
     def __call__(self, threads: int) -> Processor:
+        """Make the processor; called in the worker."""
         if self.plan.layout == "split":
             return SplitProcessor(
                 self.config, self.plan, threads, self.expected_clips, self.stall_seconds
@@ -70,7 +73,7 @@ class WholeProcessor:
             video = self._preparer.open(file, ref.video_id, timings, progress.beat)
             for row in video.rows:
                 yield self._encoder([row], timings, progress.beat)[0]
-            yield VideoEnd(video.uncovered_s)
+            yield end_of(video)
 
     def ahead(self, coming: list[VideoRef]) -> None:
         """Nothing to begin: there are no helper processes."""
@@ -109,7 +112,7 @@ class PrepareWorker:
                 for row in video.rows:
                     done = self._encoder([row], timings, beat)[0]
                     yield "row", {name: done[name] for name in columns & done.keys()}
-                yield "end", (VideoEnd(video.uncovered_s), timings)
+                yield "end", (end_of(video), timings)
         except (VideoError, StorageError) as error:
             yield "error", error
 
@@ -145,7 +148,7 @@ class _Watch:
         """Ask, or judge the answer.
 
         Raises:
-            HelperCrash: It has not moved, or not answered, for longer than the limit.
+            HelperCrashError: It has not moved, or not answered, for longer than the limit.
         """
         now = time.monotonic()
         if self._question is None:
@@ -156,7 +159,7 @@ class _Watch:
         else:
             still = now - self._asked
         if still > self._limit:
-            raise HelperCrash(
+            raise HelperCrashError(
                 "decode",
                 "stalled",
                 f"decoding made no progress for {still:.0f} s; its process was ended",
@@ -168,7 +171,7 @@ class SplitProcessor:
 
     The preparers belong to this worker: they end with it. One that dies or hangs is replaced here,
     and the
-    video that it was at is reported by :class:`HelperCrash`.
+    video that it was at is reported by :class:`HelperCrashError`.
     """
 
     def __init__(
@@ -258,11 +261,11 @@ class SplitProcessor:
         except RayTaskError as error:
             raise RuntimeError(f"preparing failed: {error.cause or error}") from error
         except RayError as error:
-            raise HelperCrash(
+            raise HelperCrashError(
                 "decode",
                 "worker_died",
-                "the decoding process ended without a word while it worked on this video (a crash in "
-                f"native code, or out of memory): {str(error).splitlines()[0]}",
+                "the decoding process ended without a word while it worked on this video "
+                f"(a crash in native code, or out of memory): {str(error).splitlines()[0]}",
             ) from None
         finally:
             timings.add("wait", time.perf_counter() - begun)
@@ -284,6 +287,11 @@ class SplitProcessor:
         for helper in self._helpers:
             ray.kill(helper)
         self._helpers = []
+
+
+def end_of(video: "PreparedVideo") -> VideoEnd:
+    """Say what of a video is in no clip."""
+    return VideoEnd(video.uncovered_s, video.missing_s, video.broken_frames)
 
 
 def limit_threads(threads: int) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line on a terminal, a plain line now and then elsewhere."""
+"""What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
 
 import shutil
 import sys
@@ -36,6 +36,7 @@ class ProgressLine:
         self._started = time.monotonic()
         self._next = self._started
         self._drawn = False
+        self._workers = 0
         self.done = 0
         self.failed = 0
         self.clips = 0
@@ -49,6 +50,7 @@ class ProgressLine:
         """Redraw when it is time; ``clips`` counts those of unfinished videos as well."""
         self.clips = max(self.clips, clips)
         self.done = done
+        self._workers = workers
         now = time.monotonic()
         if now < self._next:
             return
@@ -64,8 +66,8 @@ class ProgressLine:
         if finished and elapsed > 0:
             left = duration(elapsed / finished * (self._total - finished))
         text = (
-            f"{finished}/{self._total} {self._noun} ({share:.0%}), {rate:.2f} clips/s, {left} left, "
-            f"{self.failed} failed, {workers} worker{'s' if workers != 1 else ''}"
+            f"{finished}/{self._total} {self._noun} ({share:.0%}), {rate:.2f} clips/s, "
+            f"{left} left, {self.failed} failed, {workers} worker{'s' if workers != 1 else ''}"
         )
         if not self._live:
             return text
@@ -81,9 +83,9 @@ class ProgressLine:
         self._stream.write(text + "\n")
         self._stream.flush()
 
-    def close(self, workers: int) -> None:
+    def close(self) -> None:
         """Draw the last state and end the line."""
-        self._draw(self.line(workers, time.monotonic() - self._started))
+        self._draw(self.line(self._workers, time.monotonic() - self._started))
         if self._drawn:
             self._stream.write("\n")
             self._stream.flush()

@@ -20,7 +20,7 @@ PATIENCE = 1.0  # seconds that what is ending anyway gets
 
 
 def watch(roots: list[psutil.Process]) -> "subprocess.Popen[bytes]":
-    """Start the reaper over ``roots`` and their later children; close its ``stdin`` when all is over."""
+    """Start the reaper over ``roots`` and their children; close its ``stdin`` at the end."""
     names = [f"{p.pid}:{p.create_time()}" for p in roots]
     return subprocess.Popen(
         [sys.executable, "-I", str(Path(__file__).resolve()), *names],

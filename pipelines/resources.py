@@ -15,8 +15,8 @@ class ResourcesConfig(Config):
 
     layout: Literal["auto", "whole", "split"] = Field(
         "auto",
-        description="whole: one process decodes and encodes a video; split: CPU processes decode ahead of "
-        "encoders; auto: split where there are GPUs",
+        description="whole: one process decodes and encodes a video; split: CPU processes decode "
+        "ahead of encoders; auto: split where there are GPUs",
     )
     workers: int | None = Field(None, ge=1, description="encoding workers; default: what fits")
     gpu_share: float = Field(
@@ -34,7 +34,7 @@ class ResourcesConfig(Config):
     headroom_cpus: float = Field(
         1.0,
         ge=0,
-        description="CPUs left free on clusters with more than 8 of them, for the system and reading",
+        description="CPUs left free on clusters with more than 8 of them",
     )
 
     @field_validator("gpu_share")

@@ -99,12 +99,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _response(error: BaseException) -> tuple[int, str]:
-    """Return HTTP status and error code of a botocore ``ClientError`` in the chain, or (0, "")."""
+    """Return HTTP status and error code of what S3 or a web server answered, or (0, "")."""
     for link in _chain(error):
         response = getattr(link, "response", None)
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             return int(status or 0), str(response.get("Error", {}).get("Code", ""))
+        if any(kind.__name__ == "ClientResponseError" for kind in type(link).__mro__):  # aiohttp's
+            return int(getattr(link, "status", 0)), ""
     return 0, ""
 
 

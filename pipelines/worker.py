@@ -2,17 +2,17 @@
 
 `ExtractWorker` takes a lease of videos, has a `Processor` turn each into rows, and publishes
 rows as shards. It answers `status` from a second thread, so the driver can tell a slow video from
-a hung
-one and end the process.
+a hung one and
+end the process.
 """
 
 import os
 import resource
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ray
 
@@ -21,6 +21,17 @@ from actors.row import arrow_schema, stored_columns, to_arrow
 from actors.row import check as check_row
 from actors.types import Row, Timings, VideoRef
 from pipelines.lock import LockGuard
+from pipelines.messages import (
+    HelperCrashError,
+    LeaseResult,
+    Outcome,
+    ProcessorFactory,
+    ProcessorInfo,
+    Progress,
+    RunContext,
+    Status,
+    VideoEnd,
+)
 from pipelines.shards import CommittedShard, ShardWriter, VideoKey
 from pipelines.storage import StorageError, Store, strip_credentials
 
@@ -28,145 +39,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP_CLIPS = 8  # about 14 MB of tensors: small enough to stream, large enough to compress
-
-
-class Progress:
-    """Where a worker is, written by its working thread and read by the status thread."""
-
-    def __init__(self) -> None:
-        self.lease = 0
-        self.video_id = ""
-        self.stage = "idle"
-        self.beats = 0
-        self.clips = 0
-        self.started = time.monotonic()
-        self.last = self.started
-
-    def video(self, lease: int, video_id: str) -> None:
-        """A new video begins."""
-        self.lease = lease
-        self.video_id = video_id
-        self.started = time.monotonic()
-        self.beat("open")
-
-    def beat(self, stage: str) -> None:
-        """Something moved."""
-        self.stage = stage
-        self.beats += 1
-        self.last = time.monotonic()
-
-    def idle(self) -> None:
-        """No video is being worked on."""
-        self.video_id = ""
-        self.beat("idle")
-
-
-class Processor(Protocol):
-    """What turns a video into rows; made in the worker by the factory of its settings."""
-
-    def load(self) -> "ProcessorInfo":
-        """Load weights and warm up. Raises an exception with a clear message when that fails."""
-        ...
-
-    def process(
-        self, ref: VideoRef, progress: Progress, timings: Timings
-    ) -> Iterator["Row | VideoEnd"]:
-        """Yield the rows of a video in order of clip_index, then one VideoEnd.
-
-        Identity and provenance are added by the worker.
-        """
-        ...
-
-    def ahead(self, coming: list[VideoRef]) -> None:
-        """Begin with videos that will be asked for next, where there are helpers for that."""
-        ...
-
-    def close(self) -> None:
-        """End helper processes, if any."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessorInfo:
-    """What a loaded processor says of itself."""
-
-    extractors: dict[str, str]  # name -> version
-    weights: dict[str, str]  # backbone -> digest
-    demonstration: bool
-    struct_fields: dict[str, dict[str, str]]
-    left_out: frozenset[str] = frozenset()  # optional columns that are not written
-    notes: dict[str, str] = field(default_factory=dict)  # precision chosen and why, and the like
-
-
-@dataclass(frozen=True, slots=True)
-class VideoEnd:
-    """Follows the last row of a video."""
-
-    uncovered_s: float  # the end of the video that is in no clip
-
-
-ProcessorFactory = Callable[[int], Processor]  # argument: compute threads
-
-
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """What every shard of a run has in common."""
-
-    run_id: str
-    out_uri: str
-    fingerprint: str
-    code_version: str
-    shard_clips: int
-    flush_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one video of a lease."""
-
-    video_id: str
-    clips: int = 0
-    frames: int = 0
-    seconds: float = 0.0
-    uncovered_s: float = 0.0
-    stage: str = ""
-    reason: str = ""  # empty: it was extracted
-    message: str = ""
-    transient: bool = False
-    crashed: bool = False  # it brought down a helper process: worth another attempt
-
-
-@dataclass(slots=True)
-class LeaseResult:
-    """The answer to one lease."""
-
-    outcomes: list[Outcome]
-    shards: list[CommittedShard]
-    timings: Timings
-    seconds: float
-    peak_rss: int  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A glance at a worker."""
-
-    lease: int
-    video_id: str
-    stage: str
-    video_seconds: float
-    still_seconds: float  # since the last sign of progress
-    clips: int
-
-
-class HelperCrash(Exception):
-    """A helper process of the worker died or hung on a video."""
-
-    def __init__(self, stage: str, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.stage = stage
-        self.reason = reason
-        self.message = message
 
 
 class ExtractWorker:
@@ -235,13 +107,13 @@ class ExtractWorker:
         writer = self._open_writer()
         writer.begin(VideoKey(ref.video_id, ref.version))
         try:
-            clips, frames, uncovered = self._rows(ref, writer, timings)
+            clips, frames, end = self._rows(ref, writer, timings)
         except VideoError as error:
             writer.abort()
             return _failed(
                 ref, error.stage, error.reason, error.message, begun, transient=error.transient
             )
-        except HelperCrash as error:
+        except HelperCrashError as error:
             writer.abort()
             return _failed(ref, error.stage, error.reason, error.message, begun, crashed=True)
         except StorageError:
@@ -250,7 +122,7 @@ class ExtractWorker:
             writer.abort()
             where = traceback.extract_tb(error.__traceback__)[-1]
             message = (
-                f"{type(error).__name__}: {error} (at {os.path.basename(where.filename)}:{where.lineno}); "  # noqa: PTH119
+                f"{type(error).__name__}: {error} (at {Path(where.filename).name}:{where.lineno}); "
                 "this is a defect of TalkMOS, please report it with the video"
             )
             return _failed(ref, self._progress.stage, "internal_error", message, begun)
@@ -261,20 +133,20 @@ class ExtractWorker:
         if writer.videos == 0:
             self._first_row = time.monotonic()
         writer.end()
-        return Outcome(
-            ref.video_id, clips=clips, frames=frames, seconds=seconds, uncovered_s=uncovered
-        )
+        return Outcome(ref.video_id, clips=clips, frames=frames, seconds=seconds, end=end)
 
-    def _rows(self, ref: VideoRef, writer: ShardWriter, timings: Timings) -> tuple[int, int, float]:
+    def _rows(
+        self, ref: VideoRef, writer: ShardWriter, timings: Timings
+    ) -> tuple[int, int, VideoEnd]:
         info, run = self._ready()
         columns = stored_columns(info.left_out)
         schema = self._schema()
         clips = frames = 0
-        uncovered = 0.0
+        end = VideoEnd(0.0)
         group: list[Row] = []
         for row in self._read(ref, timings):
             if isinstance(row, VideoEnd):
-                uncovered = row.uncovered_s
+                end = row
                 continue
             self._complete(row, ref, info, run)
             check_row(row, columns)
@@ -287,7 +159,7 @@ class ExtractWorker:
                 group = []
         if group:
             self._append(writer, group, schema, timings)
-        return clips, frames, uncovered
+        return clips, frames, end
 
     def _read(self, ref: VideoRef, timings: Timings) -> Iterator[Row | VideoEnd]:
         """Process the video; a storage that fails here is the video's, not the output's."""

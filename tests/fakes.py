@@ -19,7 +19,7 @@ import numpy as np
 from actors.errors import VideoError
 from actors.features import STRUCT_FIELDS
 from actors.types import Row, Timings, VideoRef
-from pipelines.worker import ProcessorInfo, Progress, VideoEnd
+from pipelines.messages import ProcessorInfo, Progress, VideoEnd
 
 LEFT_OUT = frozenset(
     {"visual", "audio", "landmarks", "lowlevel", "sync", "sync_reason", "descriptors"}

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from actors.types import Timings, VideoRef
-from pipelines.worker import Progress, VideoEnd
+from pipelines.messages import Progress, VideoEnd
 from tests.fakes import Fake
 from tests.jobs.runs import Rows, assert_same, clean_environment, extract, rows, texts
 from tests.pipelines.test_extract_run import values

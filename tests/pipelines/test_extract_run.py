@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from pipelines.config import load_config
-from pipelines.extract import ExtractConfig, OutputMismatch, extract
-from pipelines.pool import RunError
+from pipelines.extract import ExtractConfig, extract
+from pipelines.messages import RunError
+from pipelines.provenance import OutputMismatchError
 from tests.fakes import Fake, make_fake
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -130,7 +131,7 @@ def test_other_settings_do_not_go_into_the_same_output(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path / "corpus", NAMES[:2])
     run(corpus, tmp_path / "out")
     corpus_of(corpus, ["new"])
-    with pytest.raises(OutputMismatch, match=r"decode\.hop_s: 6\.0 -> 3\.0"):
+    with pytest.raises(OutputMismatchError, match=r"decode\.hop_s: 6\.0 -> 3\.0"):
         run(corpus, tmp_path / "out", "decode.hop_s=3")
     run(corpus, tmp_path / "out", "run.shard_clips=3", "prepare.cache_mib=9")
 

@@ -1,4 +1,4 @@
-"""Kill -9 of the driver, of a worker, and the loss of a node: afterwards the rows are the undisturbed run's."""
+"""Kill -9 of the driver, of a worker, loss of a node: the rows are the undisturbed run's."""
 
 import os
 import random

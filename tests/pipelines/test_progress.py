@@ -19,7 +19,7 @@ def test_plain_lines_have_no_control_characters() -> None:
     line = ProgressLine(10, out)
     line.update(2, clips=3, done=1)
     line.say("failed: x")
-    line.close(2)
+    line.close()
     assert "\r" not in out.getvalue()
     assert "\x1b" not in out.getvalue()
     assert "1/10 videos (10%)" in out.getvalue()

@@ -1,4 +1,4 @@
-"""The resource plan: placement for GPUs is shown without one, by the arguments given to the engine."""
+"""The resource plan: placement on GPUs is shown by the arguments given to the engine."""
 
 import pytest
 

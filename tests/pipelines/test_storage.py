@@ -196,6 +196,11 @@ def test_retries_are_bounded_and_only_for_what_passes() -> None:
     assert all(top / 2 <= s <= top for s, top in zip(slept, (1, 2, 4, 4), strict=True))
     for error in (FileNotFoundError(), PermissionError(), ValueError("bug")):
         assert not is_transient(error)
+    from aiohttp import ClientResponseError  # what a web server's answer becomes
+
+    for status, passes in ((500, True), (503, True), (429, True), (404, False), (403, False)):
+        refused = ClientResponseError(None, (), status=status)  # type: ignore[arg-type]
+        assert is_transient(refused) == passes
     with pytest.raises(TypeError):  # a defect of the code is not an error of the storage
         call(policy, "read", "x", lambda: len(5))  # type: ignore[arg-type]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from actors.types import Row, Timings, VideoRef
+from pipelines.messages import Processor, Progress, RunContext, VideoEnd
 from pipelines.shards import ShardWriter
 from pipelines.storage import StorageError
-from pipelines.worker import ExtractWorker, Processor, Progress, RunContext, VideoEnd
+from pipelines.worker import ExtractWorker
 from tests.fakes import Fake, make_fake
 
 REFS = [VideoRef(name, f"/nowhere/{name}.mp4", version="1") for name in ("a", "b")]
