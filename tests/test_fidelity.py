@@ -109,7 +109,7 @@ def picture_seconds(path: Path) -> Fraction:
         ]
     first = min(pts for pts, _ in spans)
     last, length = max(spans)
-    return (last + length - first) * base
+    return Fraction(last + length - first) * base
 
 
 def expected_clips(seconds: Fraction) -> int:

@@ -39,7 +39,7 @@ def run(corpus: Path, out: Path, *settings: str, factory: Any = None) -> dict[st
     return extract(config, str(out), factory=factory)
 
 
-def rows(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
+def rows(out: Path) -> dict[Any, Any]:
     """All rows by video and clip; one that is there twice is an error."""
     table = pd.read_parquet(out / "features")
     found = {(r["video_id"], r["clip_index"]): r for r in table.to_dict("records")}

@@ -15,7 +15,9 @@ from actors.types import Row, Timings
 from tests.media import counting_images
 from tests.talking import assert_same, faces, prepared, talking_video, voice
 
-ALL_INTRA = {"codec_options": {"g": "1", "bf": "0"}}  # a frame is a packet: damage stays in it
+ALL_INTRA: dict[str, Any] = {
+    "codec_options": {"g": "1", "bf": "0"}
+}  # a frame is a packet: damage stays in it
 
 
 @pytest.fixture(scope="module")
