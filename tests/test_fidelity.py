@@ -109,7 +109,7 @@ def picture_seconds(path: Path) -> Fraction:
         ]
     first = min(pts for pts, _ in spans)
     last, length = max(spans)
-    return Fraction(last + length - first) * base
+    return Fraction(last + length - first) * Fraction(base)
 
 
 def expected_clips(seconds: Fraction) -> int:
