@@ -91,7 +91,8 @@ def _no_cluster(address: str, error: Exception) -> ResourceError:
 def totals() -> Cluster:
     """Add up what the live nodes offer."""
     have = ray.cluster_resources()
-    return Cluster(have.get("CPU", 0.0), have.get("GPU", 0.0), int(have.get("memory", 0)))
+    largest = max((n["Resources"].get("CPU", 0.0) for n in ray.nodes() if n["Alive"]), default=0.0)
+    return Cluster(have.get("CPU", 0.0), have.get("GPU", 0.0), int(have.get("memory", 0)), largest)
 
 
 def _short_temp_dir() -> str | None:

@@ -106,8 +106,11 @@ class WorkerPool:
         """
         for _ in range(self._plan.workers):
             self._start_worker()
+        patience = time.monotonic() + 15.0
         while self._info is None:
             self._step(None)
+            if time.monotonic() > patience:  # nodes may have to come first: show that it goes on
+                self._events.tick(0, 0, 0)
         return self._info
 
     def run(self, book: LeaseBook, context: RunContext) -> PoolReport:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -308,13 +309,17 @@ def describe(config: FeaturesConfig, stages: tuple[Stage, ...]) -> ProcessorInfo
     from actors.decode import VERSION as DECODE_VERSION
     from actors.faces import VERSION as FACES_VERSION
     from actors.landmarks import FaceMesher
+    from actors.weights import file_digest
 
     encoder = Encoder(stages)
     versions = {"decode": DECODE_VERSION, "faces": FACES_VERSION, "landmarks": FaceMesher.version}
     versions |= {stage.name: stage.version for stage in stages}
+    weights = encoder.weights
+    if config.faces.detector.weights is not None:
+        weights["detector"] = file_digest(Path(config.faces.detector.weights))
     return ProcessorInfo(
         extractors=dict(sorted(versions.items())),
-        weights=encoder.weights,
+        weights=weights,
         demonstration=encoder.demonstration,
         struct_fields=STRUCT_FIELDS,
         left_out=config.left_out,

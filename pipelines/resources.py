@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from model.config import Config
 
@@ -37,12 +37,24 @@ class ResourcesConfig(Config):
         description="CPUs left free on clusters with more than 8 of them",
     )
 
+    autoscale: Literal["off", "cpu", "gpu"] = Field(
+        "off",
+        description="count on nodes that the cluster's autoscaler will add: plan for `workers` of "
+        "this kind although the cluster may be empty now",
+    )
+
     @field_validator("gpu_share")
     @classmethod
     def _safe_share(cls, value: float) -> float:
         if value not in (1.0, 0.5, 0.25):
             raise ValueError("gpu_share must be 1, 0.5 or 0.25")
         return value
+
+    @model_validator(mode="after")
+    def _workers_to_scale_to(self) -> "ResourcesConfig":
+        if self.autoscale != "off" and self.workers is None:
+            raise ValueError("autoscale needs `workers`: how many to ask the autoscaler for")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,7 @@ class Cluster:
     cpus: float
     gpus: float
     memory: int  # bytes
+    largest: float = float("inf")  # CPUs of the largest node: no worker can have more
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +93,15 @@ def plan(cluster: Cluster, config: ResourcesConfig) -> Plan:
 
     Without GPUs every worker computes on whole CPUs, one thread each where memory allows: several
     single-threaded processes use the cores better than one process with many threads, because
-    decoding and
-    tracking do not run in parallel within a video. With GPUs each worker is pinned to its share
-    of one GPU and fed by CPU processes.
+    decoding and tracking do not run in parallel within a video. With GPUs each worker is pinned to
+    its share of one GPU and fed by CPU processes. With ``autoscale`` the workers are asked for
+    whether or not there is room: that demand is what makes an autoscaler add nodes.
 
     Raises:
         ResourceError: The cluster has no CPU, or less than what was asked for.
     """
+    if config.autoscale != "off":
+        return _ahead_of_nodes(config)
     if cluster.cpus < 1:
         raise ResourceError(f"the cluster offers {cluster.cpus:g} CPUs; at least one is needed")
     layout = config.layout
@@ -101,7 +116,7 @@ def _whole(cluster: Cluster, config: ResourcesConfig) -> Plan:
     cpus = int(cluster.cpus - (config.headroom_cpus if cluster.cpus > 8 else 0))
     fits = max(1, int(cluster.memory // int(config.worker_gib * GIB)))
     workers = config.workers or max(1, min(cpus, fits))
-    threads = max(1, cpus // workers)
+    threads = max(1, int(min(cpus // workers, cluster.largest)))
     # More workers than CPUs is allowed (they share): the reservation shrinks to a fraction.
     reserved: float = threads if workers <= cpus else max(0.01, int(100 * cpus / workers) / 100)
     return Plan(
@@ -112,6 +127,21 @@ def _whole(cluster: Cluster, config: ResourcesConfig) -> Plan:
         device="cpu",
         actor_options=_options(reserved, 0, threads),
         preparer_options={},
+    )
+
+
+def _ahead_of_nodes(config: ResourcesConfig) -> Plan:
+    assert config.workers is not None  # validated with the settings
+    gpu = config.autoscale == "gpu"
+    preparers = (config.preparers or 4) if gpu else 0
+    return Plan(
+        layout="split" if gpu else "whole",
+        workers=config.workers,
+        preparers=preparers,
+        threads=1,
+        device="cuda" if gpu else "cpu",
+        actor_options=_options(1, config.gpu_share if gpu else 0, 1),
+        preparer_options=_options(1, 0, 1) if gpu else {},
     )
 
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from pipelines.retry import storage_error
+from pipelines.retry import StorageError, storage_error
 from pipelines.shard_index import (
     FINGERPRINT_KEY,
     VIDEOS_KEY,
@@ -15,7 +15,7 @@ from pipelines.shard_index import (
     VideoKey,
     shard_name,
 )
-from pipelines.storage import Store
+from pipelines.storage import StorageError, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -231,7 +231,10 @@ class ShardWriter:
                 FINGERPRINT_KEY: self._fingerprint.encode(),
             }
         )
-        writer.close()
+        try:
+            writer.close()
+        except OSError as error:
+            raise StorageError(f"the spool for {name} cannot be completed: {error}") from error
         assert self._file is not None
         try:
             size = self._file.seek(0, io.SEEK_END)

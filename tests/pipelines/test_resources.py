@@ -69,3 +69,20 @@ def test_asking_for_more_than_there_is_says_so() -> None:
         plan(Cluster(16, 2, 64 * GIB), ResourcesConfig(workers=3))
     with pytest.raises(ResourceError, match="at least one"):
         plan(Cluster(0, 0, 0), ResourcesConfig())
+
+
+def test_no_worker_is_larger_than_the_largest_node() -> None:
+    p = plan(Cluster(4, 0, 64 * GIB, largest=1), ResourcesConfig(workers=1))
+    assert p.actor_options["num_cpus"] == 1
+
+
+def test_autoscaling_asks_for_workers_that_have_no_room_yet() -> None:
+    empty = Cluster(0, 0, 0)
+    p = plan(empty, ResourcesConfig(autoscale="gpu", workers=16, gpu_share=0.5))
+    assert (p.layout, p.workers, p.device) == ("split", 16, "cuda")
+    assert p.actor_options["num_gpus"] == 0.5
+    assert p.preparer_options["num_gpus"] == 0
+    p = plan(empty, ResourcesConfig(autoscale="cpu", workers=8))
+    assert (p.layout, p.workers, p.device) == ("whole", 8, "cpu")
+    with pytest.raises(ValueError, match="how many to ask"):
+        ResourcesConfig(autoscale="gpu")
