@@ -15,7 +15,7 @@ from pipelines.shard_index import (
     VideoKey,
     shard_name,
 )
-from pipelines.storage import StorageError, Store
+from pipelines.storage import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
