@@ -47,6 +47,11 @@ class AudioConfig(Config):
     precision: Precision = Field(
         "auto", description="Number format: `auto`, `fp32`, `bf16`, `fp16` (CUDA only)."
     )
+    max_seconds: float = Field(
+        180.0,
+        gt=0,
+        description="Longest sound heard at once (policy `whole`): about 2 GB of memory.",
+    )
     batch_clips: int | None = Field(
         None,
         ge=1,
@@ -121,6 +126,7 @@ class Audio:
 
         self.device = device
         self._stretch = stretch_to_clip
+        self._most = int(config.max_seconds * SAMPLE_RATE)  # samples
         cuda = torch.device(device).type == "cuda"
         self._batch = config.batch_clips or (CUDA_BATCH if cuda else 1)
         model, self._normalise, self.digest, self.demonstration = load_hubert(
@@ -184,6 +190,15 @@ class Audio:
             samples = len(row["waveform"])
             if row["has_sound"] and samples >= MIN_SAMPLES and len(row["frame_times"]):
                 groups[samples].append(row)
+        for samples in groups:
+            if samples > self._most:
+                raise VideoError(
+                    "features",
+                    "too_long_for_audio",
+                    f"HuBERT would have to hear {samples / SAMPLE_RATE:.0f} s at once; its memory "
+                    f"suffices for {self._most / SAMPLE_RATE:g} s (audio.max_seconds). Policy "
+                    "`windows` has no such limit.",
+                )
         for group in groups.values():
             for start in range(0, len(group), self._batch):
                 rows = group[start : start + self._batch]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from actors.action_units import lip_opening, lip_width
 from actors.frame_stats import laplacian_variance
 from actors.sound_frames import HOP_SECONDS, SoundFrames, analyse_sound
-from actors.types import CLIP_FRAMES, F32, FPS, U8, Bool, Row
+from actors.types import CLIP_FRAMES, F32, U8, Bool, Row
 
 MEASURES_NEED: Final = (
     "waveform",
@@ -26,6 +26,7 @@ MEASURES_NEED: Final = (
     "visual_index",
     "image_size",
     "frame_times",
+    "frame_period",
 )
 
 
@@ -40,24 +41,6 @@ class ClipMeasures:
     lip_width: F32  # [T] the same
     face_sharpness: F32  # [T] variance of the Laplacian of the aligned crop
     fresh: Bool  # [T] real frames that show another source frame than the one before
-
-
-def frame_period(times: NDArray[np.float64]) -> float:
-    """Return the seconds between the frames of a clip.
-
-    Under `windows` frames stand on the 25 fps grid and a timestamp lies within half a source frame
-    of its position; then it is exactly 1/25 s. Under `whole` frames are as far apart as that
-    policy took them.
-
-    Args:
-        times: [n] timestamps of the clip's frames, seconds.
-    """
-    if times.size < 2:
-        return 1 / FPS
-    span = float(times[-1] - times[0])
-    tolerance = max(1 / FPS, float(np.diff(times).max()))
-    on_grid = abs(span - (times.size - 1) / FPS) <= tolerance
-    return 1 / FPS if on_grid or span <= 0 else span / (times.size - 1)
 
 
 def frame_bounds(hops: int, frames: int, period_s: float) -> NDArray[np.intp]:
@@ -122,7 +105,7 @@ def measure(row: Row) -> ClipMeasures:
     with_sound = bool(row["has_sound"]) and row["waveform"].size > 0 and row["audio_mask"].any()
     return ClipMeasures(
         frames=times.size,
-        period_s=frame_period(times),
+        period_s=row["frame_period"],
         sound=analyse_sound(row["waveform"]) if with_sound else None,
         lip_opening=_faces_only(lip_opening(row["landmarks"], row["image_size"]), face),
         lip_width=_faces_only(lip_width(row["landmarks"], row["image_size"]), face),

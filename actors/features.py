@@ -49,6 +49,7 @@ NEUTRAL = frozenset(
             for key in ("weights", "compile")
         ),
         "audio.batch_clips",
+        "audio.max_seconds",
         "audio.revision",
         "sync.batch_windows",
         "visual.batch_frames",
@@ -94,6 +95,8 @@ class FeaturesConfig(Config):
         for name in MODALITIES:
             if name not in self.modalities and name != "landmarks":
                 tree.pop(name, None)
+        if {"lowlevel", "descriptors"} & set(self.modalities):
+            tree.setdefault("visual", {})["crop"] = self.visual.crop  # whose sharpness they measure
         return _without(tree, NEUTRAL)
 
     @property

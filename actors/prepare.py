@@ -23,7 +23,19 @@ from actors.features import FeaturesConfig
 from actors.frame_stats import FRAME_STATS, FrameStatistics
 from actors.landmarks import FaceMesher, five_points
 from actors.row import T
-from actors.types import F32, FPS, U8, Bool, ClipSpan, Frame, MediaInfo, Row, Sound, Timings
+from actors.types import (
+    CLIP_SECONDS,
+    F32,
+    FPS,
+    U8,
+    Bool,
+    ClipSpan,
+    Frame,
+    MediaInfo,
+    Row,
+    Sound,
+    Timings,
+)
 from model.geometry import CROP_SIZE
 
 MIB = 1024**2
@@ -39,6 +51,7 @@ ADDS = (
     "landmarks",
     "faces",
     "frame_times",
+    "frame_period",
     "image_size",
     "waveform",
     "has_sound",
@@ -72,6 +85,7 @@ class PreparedVideo:
     clips: int
     uncovered_s: float  # the end of the video that is in no clip
     missing_s: float  # what the header promises and the file does not hold
+    black_frames: int
     broken_frames: int
     rows: Iterator[Row]
 
@@ -88,6 +102,7 @@ class Preparer:
         self._detector = make_detector(config.faces.detector)
         self._mesher = FaceMesher(config.landmarks)
         self._wants_sync = "sync" in config.modalities
+        self._wants_stats = bool({"lowlevel", "descriptors"} & set(config.modalities))
         self._wants_visual = bool({"visual", "lowlevel", "descriptors"} & set(config.modalities))
 
     def open(
@@ -124,6 +139,7 @@ class Preparer:
             len(plan.clips),
             uncovered,
             max(0.0, reader.info.duration_s - reader.duration_s),
+            reader.black_frames,
             reader.broken_frames,
             rows,
         )
@@ -134,17 +150,18 @@ class Preparer:
         self, reader: VideoReader, seen: _Seen, clock: "_Clock", beat: Callable[[str], None]
     ) -> None:
         statistics = FrameStatistics()
+        nothing = np.full(len(FRAME_STATS), np.nan, np.float32)
         for frame in clock.each("decode", reader.frames()):
             seen.index.add(frame)
             seen.times.append(frame.time_s)
             image = None if frame.black else frame.image
             seen.good.append(image is not None)
             if image is None:
-                seen.stats.append(np.full(len(FRAME_STATS), np.nan, np.float32))
+                seen.stats.append(nothing)
                 seen.detections.append([])
                 continue
             with clock("faces"):
-                seen.stats.append(statistics(image))
+                seen.stats.append(statistics(image) if self._wants_stats else nothing)
                 found = self._detector.detect(image)
                 seen.detections.append(found)
                 self._keep(seen, frame.ordinal, image, found)
@@ -184,7 +201,9 @@ class Preparer:
                 track = track_main_face(seen.detections, self._config.faces)
                 grid = np.asarray(seen.index.grid, np.int64)
                 boxes = sync_boxes(track.box[grid], self._config.faces.sync_edges)  # [G, 3]
-            pixels = _Pixels(reader, seen, track, clock)
+            decode = self._config.decode
+            overlap = decode.policy == "windows" and decode.hop_s < CLIP_SECONDS
+            pixels = _Pixels(reader, seen, track, clock, asked_again=overlap)
             video = _Video(reader.info, seen, sound, track, boxes, pixels, clock)
             for span in plan.clips:
                 beat("faces")
@@ -233,6 +252,7 @@ class Preparer:
                 track, span.ordinals, frame_mask, face_mask, self._config.faces.detector.kind
             ),
             "frame_times": times,
+            "frame_period": frame_period(times, self._config.decode.policy),
             "image_size": size,
             "waveform": waveform,
             "has_sound": bool(audio_mask.any()),
@@ -273,6 +293,8 @@ class Preparer:
             with video.clock("faces"):
                 for position in served.get(ordinal, ()):
                     cx, cy, s = video.sync_boxes[first_grid + position]
+                    if s < 1:
+                        continue  # sync_edges "zero" shrinks a very short track to nothing
                     sync_index[position] = len(crops)
                     crops.append(sync_crop(patch, cx, cy, s))
         return _stacked(crops), sync_index, [patches.get(o) for o in distinct.tolist()]
@@ -315,6 +337,18 @@ class _Pass:
     beat: Callable[[str], None]
 
 
+def frame_period(times: NDArray[np.float64], policy: str) -> float:
+    """Return the seconds between the frames of a clip: 1/25, or what the `whole` policy left.
+
+    Args:
+        times: [n] timestamps of the clip's frames, seconds.
+        policy: Of the sampling.
+    """
+    if policy == "windows" or len(times) < 2 or times[-1] <= times[0]:
+        return 1 / FPS
+    return float((times[-1] - times[0]) / (len(times) - 1))
+
+
 def _stacked(crops: list[U8]) -> U8:
     return np.stack(crops) if crops else np.zeros((0, CROP_SIZE, CROP_SIZE, 3), np.uint8)
 
@@ -322,12 +356,21 @@ def _stacked(crops: list[U8]) -> U8:
 class _Pixels:
     """The pixels around the main face, frame by frame: from what was kept, else decoded again."""
 
-    def __init__(self, reader: VideoReader, seen: _Seen, track: FaceTrack, clock: "_Clock") -> None:
+    def __init__(
+        self,
+        reader: VideoReader,
+        seen: _Seen,
+        track: FaceTrack,
+        clock: "_Clock",
+        *,
+        asked_again: bool,
+    ) -> None:
         self._reader, self._seen, self._track, self._clock = reader, seen, track, clock
         self._kept = seen.kept
         self._again: Iterator[Frame] | None = None
         self._position = -1  # ordinal that the second decoding has reached
         self._use_kept = True
+        self._asked_again = asked_again  # clips overlap
 
     def get(self, ordinal: int) -> Patch | None:
         """Return the frame's pixels, None for a frame that has none."""
@@ -342,7 +385,8 @@ class _Pixels:
             if frame.ordinal == ordinal:
                 assert frame.image is not None  # it was good in the first pass
                 patch = self._cut(frame)
-                self._kept[ordinal] = patch  # overlapping clips ask again
+                if self._asked_again:
+                    self._kept[ordinal] = patch
                 return patch
         raise RuntimeError(f"frame {ordinal} was there in the first pass and not in the second")
 

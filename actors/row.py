@@ -95,6 +95,7 @@ COLUMNS: dict[str, Column] = {
     "frame_times": _transient(
         "timestamps of the real frames, seconds in the video", "float64", None
     ),
+    "frame_period": Column("float", "seconds between the frames of the clip", stored=False),
     "image_size": Column("object", "(height, width) of the picture", stored=False),
     "waveform": _transient(
         "the clip's sound, 16 kHz mono, real duration; zeros where there is none", "float32", None

@@ -79,20 +79,24 @@ def normalise(crops: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
     return torch.addcmul(shift, crops.float(), scale).to(dtype).permute(0, 3, 1, 2)
 
 
-def expand(features: NDArray[np.float32], index: NDArray[np.int32]) -> NDArray[np.float16]:
+def expand(
+    features: NDArray[np.float32], index: NDArray[np.int32], frames: int
+) -> NDArray[np.float16]:
     """Spread the features of distinct crops over the frames of a clip.
 
     Args:
         features: [K, D], one vector for each distinct crop.
         index: [T], the crop of each frame, -1 where there is none.
+        frames: Positions of the clip that are not padding.
 
     Returns:
-        [T, D] float16; NaN where ``index`` is negative.
+        [T, D] float16; NaN where ``index`` is negative, zeros in the padding.
     """
-    frames = np.full((len(index), features.shape[1]), np.nan, np.float16)
+    spread = np.zeros((len(index), features.shape[1]), np.float16)
+    spread[:frames] = np.nan
     seen = index >= 0
-    frames[seen] = features[index[seen]].astype(np.float16)
-    return frames
+    spread[seen] = features[index[seen]].astype(np.float16)
+    return spread
 
 
 def synthetic_images(count: int, seed: int) -> U8:
@@ -131,7 +135,7 @@ class Visual:
 
     name = "visual"
     version = "1"
-    needs: tuple[str, ...] = ("visual_crops", "visual_index")
+    needs: tuple[str, ...] = ("visual_crops", "visual_index", "frame_times")
     adds: tuple[str, ...] = ("visual",)
 
     def __init__(
@@ -221,7 +225,7 @@ class Visual:
                     f"{WHAT} gave values beyond float16 for {row.get('video_id', 'a video')}; "
                     "check visual.weights, or set visual.precision=fp32.",
                 )
-            row["visual"] = expand(own, np.asarray(row["visual_index"]))
+            row["visual"] = expand(own, np.asarray(row["visual_index"]), len(row["frame_times"]))
         return batch
 
 

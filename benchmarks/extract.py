@@ -21,6 +21,7 @@ import json
 import multiprocessing as mp
 import os
 import stat
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -167,10 +168,6 @@ def stages_alone(videos: list[Path], modalities: str | None) -> dict[str, float]
     return {name: sum(r[name] for r in results) / len(results) for name in results[0]}
 
 
-def median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
-
-
 def main() -> None:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -208,14 +205,17 @@ def main() -> None:
             )
     if naive:
         print(f"{'':<36}{'clips/s':>10}{'ratio':>10}   each round")
-        print(f"{'naive script':<36}{n / median(naive):>10.3f}{1.0:>10.2f}")
+        print(f"{'naive script':<36}{n / statistics.median(naive):>10.3f}{1.0:>10.2f}")
         for name, ours in (("job, four modalities", four), ("job, everything", full)):
             each = [b / a for a, b in zip(ours, naive, strict=True)]
             rounds = ", ".join(f"{r:.2f}" for r in each)
-            print(f"{name:<36}{n / median(ours):>10.3f}{median(each):>10.2f}   {rounds}")
+            rate, ratio = n / statistics.median(ours), statistics.median(each)
+            print(f"{name:<36}{rate:>10.3f}{ratio:>10.2f}   {rounds}")
     efficiency = [sum(a.values()) / w for a, w in zip(alone_full, full, strict=True)]
     rounds = ", ".join(f"{e:.3f}" for e in efficiency)
-    print(f"efficiency of the whole job: {median(efficiency):.3f}   (each round: {rounds})")
+    print(
+        f"efficiency of the whole job: {statistics.median(efficiency):.3f}   (each round: {rounds})"
+    )
     total = sum(alone_full[-1].values())
     print("stage, alone (share; s a clip on both cores):")
     for stage, seconds in sorted(alone_full[-1].items(), key=lambda item: -item[1]):

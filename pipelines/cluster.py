@@ -36,6 +36,7 @@ def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address or os.environ.get("RAY_ADDRESS")
+    before = psutil.Process().children(recursive=True)
     common = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
         job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
@@ -56,7 +57,8 @@ def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator
             _temp_dir=_short_temp_dir(),
             **common,
         )
-    reaper = None if address else watch(psutil.Process().children(recursive=True))
+    mine = [p for p in psutil.Process().children(recursive=True) if p not in before]
+    reaper = None if address else watch(mine)
     try:
         yield totals()
     finally:

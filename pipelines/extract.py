@@ -120,11 +120,12 @@ def extract(
                 make = factory or ExtractFactory(config.features(), layout, each, run.stall_seconds)
                 limits = Limits(run.stall_seconds, run.video_seconds, run.max_attempts)
                 pool = WorkerPool(layout, make, limits, keeper)
-                report = _work(config, pool, keeper, todo, (run_id, out))  # 5 to 8
-            keeper.settle(corpus)  # 9
+                report = _work(config, pool, keeper, todo, (run_id, store.raw_uri))  # 5 to 8
+        keeper.settle(corpus)  # 9
         summary = summarise(
             counts, keeper, report=report, layout=layout, run_id=run_id, started=started
         )
+        guard()
         store.write_bytes("summary.json", json.dumps(summary, indent=1).encode())
     return summary
 
@@ -149,9 +150,9 @@ def _work(
         pool.stop()
         keeper.save()
     keeper.line.close()
-    if book.taken != book.committed + book.failed:
+    if not book.taken == book.committed + book.failed == keeper.line.total:
         raise RunError(
-            f"{book.taken} videos were taken, but {book.committed} committed and {book.failed} "
-            "failed: this is a defect of TalkMOS, please report it"
+            f"{book.taken} of {keeper.line.total} videos were taken, {book.committed} committed "
+            f"and {book.failed} failed: this is a defect of TalkMOS, please report it"
         )
     return report

@@ -66,7 +66,7 @@ def _s3_options() -> dict[str, Any]:
     for name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
         os.environ.setdefault(name, "when_required")
     # One try below ours: three nested layers of retries would multiply to minutes.
-    config = {"read_timeout": 60, "retries": {"total_max_attempts": 1}}
+    config = {"read_timeout": 20, "retries": {"total_max_attempts": 1}}
     config.update(conf.get("s3", {}).get("config_kwargs", {}))
     return {"use_listings_cache": False, "config_kwargs": config}
 

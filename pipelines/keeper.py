@@ -37,7 +37,7 @@ class Keeper:
         self.videos = self.clips = self.failed = self.shards = self.bytes = self.repaired = 0
         self._counted: set[str] = set()
         self.uncovered_s = 0.0
-        self.broken_frames = self.cut_off = 0
+        self.broken_frames = self.black_frames = self.cut_off = 0
         self.reasons: dict[str, int] = {}
         self.driver_peak = 0
         self._process = psutil.Process()
@@ -51,6 +51,7 @@ class Keeper:
         """A video's rows are in a spool."""
         self.uncovered_s += outcome.end.uncovered_s
         self.broken_frames += outcome.end.broken_frames
+        self.black_frames += outcome.end.black_frames
         self.cut_off += outcome.end.missing_s > CUT_OFF_SECONDS
 
     def on_committed(self, shard: CommittedShard) -> None:
@@ -127,10 +128,12 @@ class Keeper:
         self.save()
 
     def _save_failures(self, now: float) -> None:
+        self._guard()
         self.failures.flush(self.store)
         self._failures_due = now + FAILURES_EVERY
 
     def _save_ledger(self, now: float) -> None:
+        self._guard()
         self.ledger.save(self.store)
         self._ledger_new = False
         self._ledger_due = now + LEDGER_EVERY

@@ -1,7 +1,9 @@
 """What driver, workers and processors say to each other, and the pool to its keeper."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,6 +37,25 @@ class Progress:
         self.beats += 1
         self.last = time.monotonic()
 
+    @contextmanager
+    def alive(self, stage: str, seconds: float) -> Iterator[None]:
+        """Show life from a second thread for at most ``seconds``: for work that bounds itself."""
+        over = threading.Event()
+        until = time.monotonic() + seconds
+
+        def keep() -> None:
+            while not over.wait(1.0) and time.monotonic() < until:
+                self.beat(stage)
+
+        self.beat(stage)
+        thread = threading.Thread(target=keep, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
     def idle(self) -> None:
         """No video is being worked on."""
         self.video_id = ""
@@ -60,6 +81,7 @@ class VideoEnd:
     uncovered_s: float  # the end of the video that is in no clip
     missing_s: float = 0.0  # what the header promises and the file does not hold: it was cut off
     broken_frames: int = 0  # source pictures that could not be decoded
+    black_frames: int = 0  # decoded, and all black
 
 
 class Processor(Protocol):

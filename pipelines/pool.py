@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from actors.types import VideoRef
 from pipelines.leases import Failure, Lease, LeaseBook
@@ -197,11 +197,11 @@ class WorkerPool:
                 continue  # its worker was found dead through another answer of this round
             try:
                 answer = ray.get(ref)
-            except RayActorError as error:
-                self._lost(call.handle, book, str(error))
-                continue
             except RayTaskError as error:
                 self._refused(call, error)
+                continue
+            except RayError as error:  # the actor, its node or its answer is gone
+                self._lost(call.handle, book, str(error))
                 continue
             self._answer(call, answer, book)
         if book is None:
@@ -294,6 +294,9 @@ class WorkerPool:
     def _lost(self, handle: _Handle, book: LeaseBook | None, why: str) -> None:
         if self._handles.pop(handle.number, None) is None:
             return
+        ray.kill(
+            handle.actor
+        )  # it may only be out of reach, and must not go on beside its successor
         self._dead_clips += handle.clips
         for ref in [ref for ref, call in self._calls.items() if call.handle is handle]:
             del self._calls[ref]
@@ -317,7 +320,9 @@ class WorkerPool:
                 "the worker's process ended without a word while it worked on this video "
                 f"(a crash in native code, or out of memory): {_first_line(why)}"
             )
-            self._events.on_failed(Failure(ref, stage, reason, message, attempts))
+            # Neither a slow store nor a lost node is the video's fault: the next run tries again.
+            transient = stage == "write" or "node" in _first_line(why).lower()
+            self._events.on_failed(Failure(ref, stage, reason, message, attempts, transient))
 
     def _watch(self, book: LeaseBook) -> None:
         now = time.monotonic()

@@ -292,7 +292,7 @@ class SplitProcessor:
 
 def end_of(video: "PreparedVideo") -> VideoEnd:
     """Say what of a video is in no clip."""
-    return VideoEnd(video.uncovered_s, video.missing_s, video.broken_frames)
+    return VideoEnd(video.uncovered_s, video.missing_s, video.broken_frames, video.black_frames)
 
 
 def limit_threads(threads: int) -> None:

@@ -29,7 +29,7 @@ class ProgressLine:
     """
 
     def __init__(self, total: int, stream: TextIO | None = None, noun: str = "videos") -> None:
-        self._total = total
+        self.total = total
         self._stream = stream or sys.stderr
         self._noun = noun
         self._live = self._stream.isatty()
@@ -60,13 +60,13 @@ class ProgressLine:
     def line(self, workers: int, elapsed: float) -> str:
         """Compose the line."""
         finished = self.done + self.failed
-        share = finished / self._total if self._total else 1.0
+        share = finished / self.total if self.total else 1.0
         rate = self.clips / elapsed if elapsed > 0 else 0.0
         left = "?"
         if finished and elapsed > 0:
-            left = duration(elapsed / finished * (self._total - finished))
+            left = duration(elapsed / finished * (self.total - finished))
         text = (
-            f"{finished}/{self._total} {self._noun} ({share:.0%}), {rate:.2f} clips/s, "
+            f"{finished}/{self.total} {self._noun} ({share:.0%}), {rate:.2f} clips/s, "
             f"{left} left, {self.failed} failed, {workers} worker{'s' if workers != 1 else ''}"
         )
         if not self._live:

@@ -52,9 +52,9 @@ def reconcile(
 
     Args:
         store: The output.
-        current: The present source version of each video of the corpus; videos that it does not
-            know keep their rows. A function is asked for every video by name, which reads all
-            footers.
+        current: The present source version of each video of the corpus. Rows of another version
+            go once those of the present one are there; videos that it does not know keep theirs.
+            A function is asked for every video by name, which reads all footers.
         ledger: An up-to-date ledger of ``store``; loaded when absent. It is brought up to date
             again.
         guard: Called before every change; raises when this run may no longer change the output.
@@ -64,7 +64,11 @@ def reconcile(
     entries = book.entries
     keep, stale = choose(entries, book.shards, _index(store, current), _ages(store))
     report.stale, report.duplicates = int(stale.sum()), int((~keep & ~stale).sum())
-    for number in np.unique(entries.shards[~keep]):
+    # Shards of which nothing stays go first: a rewrite may publish under the very name of one of
+    # them (a copy that an interrupted call left), and must not be deleted after that.
+    kept = np.isin(entries.shards, entries.shards[keep])
+    numbers = [*np.unique(entries.shards[~kept]), *np.unique(entries.shards[~keep & kept])]
+    for number in numbers:
         of_shard = entries.shards == number
         drop = {int(h) for h in entries.ids[of_shard & ~keep]}
         _rewrite(store, book.shards[int(number)], drop, guard, report)
@@ -90,7 +94,11 @@ def choose(
     if current is not None and count:
         where = find(current.ids, entries.ids)
         now = np.where(where >= 0, current.versions[where], UNKNOWN_VERSION)
+        replaced = entries.ids[now == entries.versions]
         stale = (now != UNKNOWN_VERSION) & (now != entries.versions)
+        stale &= np.isin(
+            entries.ids, replaced
+        )  # rows stay until those of the new version are there
     # Of equal ones the newest version stays, then the first by name: every run chooses alike.
     order = sorted(names, key=lambda n: names[n])
     rank = np.zeros(max(order, default=-1) + 1, np.int64)

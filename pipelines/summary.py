@@ -40,6 +40,7 @@ def summarise(
         "uncovered_seconds": round(keeper.uncovered_s, 3),
         "cut_off_videos": keeper.cut_off,
         "broken_frames": keeper.broken_frames,
+        "black_frames": keeper.black_frames,
         "failures": dict(sorted(keeper.reasons.items())),
         "shards": {"written": keeper.shards, "bytes": keeper.bytes, "repaired": keeper.repaired},
         "total": {"videos": keeper.ledger.videos, "clips": keeper.ledger.clips},
@@ -97,6 +98,8 @@ def told(summary: dict[str, Any], out: str) -> str:
         )
     if summary["broken_frames"]:
         lines.append(f"{summary['broken_frames']} pictures could not be decoded; they are masked")
+    if summary["black_frames"]:
+        lines.append(f"{summary['black_frames']} pictures are all black; they are masked")
     if summary["uncovered_seconds"]:
         lines.append(f"{summary['uncovered_seconds']:.1f} s of video are in no clip (tails < 1 s)")
     place = f"{strip_credentials(out)}/features"

@@ -38,6 +38,7 @@ from pipelines.storage import StorageError, Store, strip_credentials
 if TYPE_CHECKING:
     import pyarrow as pa
 
+WRITE_SECONDS = 1800.0  # what publishing one shard may take
 ROW_GROUP_CLIPS = 8  # about 14 MB of tensors: small enough to stream, large enough to compress
 
 
@@ -216,8 +217,9 @@ class ExtractWorker:
         if writer is None or writer.videos == 0:
             return []
         begun = time.perf_counter()
-        self._progress.beat("write")
-        shard = writer.commit()
+        # An upload sends many megabytes, and its retries are bounded: it is slow, not hung.
+        with self._progress.alive("write", WRITE_SECONDS):
+            shard = writer.commit()
         self._writer = None
         timings.add("write", time.perf_counter() - begun)
         return [shard]

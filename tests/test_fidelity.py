@@ -63,7 +63,7 @@ def test_visual_vectors_keep_their_direction(seeded_encoder: Encoder, real: dict
     assert len(crops) >= 28
     index = np.full(150, -1, np.int32)
     index[: len(crops)] = np.arange(len(crops))
-    row = {"visual_crops": crops, "visual_index": index}
+    row = {"visual_crops": crops, "visual_index": index, "frame_times": np.zeros(len(index))}
     fast = stage(seeded_encoder, "visual")([dict(row)])[0]["visual"][: len(crops)]
     slow = Visual(exact("visual"))([dict(row)])[0]["visual"][: len(crops)]
     assert min_cosine(*map(torch.from_numpy, (fast, slow))) >= 0.9995

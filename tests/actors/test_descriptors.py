@@ -490,6 +490,7 @@ def make_row(sounding=True, seen=True, frames=T):
         "frame_stats": frame_table(frames, luma_mean=100.0),
         "image_size": (300, 300),
         "frame_times": np.arange(frames) / 25,
+        "frame_period": 0.04,
     }
 
 

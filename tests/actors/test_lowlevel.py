@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from actors.clip_measures import frame_bounds, frame_means, frame_period, fresh_frames, measure
+from actors.clip_measures import frame_bounds, frame_means, fresh_frames, measure
 from actors.frame_stats import FRAME_STATS, STAT
 from actors.lowlevel import LOWLEVEL_NAMES, LowLevel, LowLevelConfig, log_mel, mfcc
 from actors.pitch import track_pitch
@@ -56,6 +56,7 @@ def make_row(frames=T, waveform=None, audio=None, face=None):
         "frame_stats": stats,
         "image_size": (200, 200),
         "frame_times": np.arange(frames) / 25,
+        "frame_period": 0.04,
     }
 
 
@@ -185,20 +186,6 @@ def test_frame_means_are_plain_means():
     np.testing.assert_allclose(frame_means(values, bounds), expected)
 
 
-@pytest.mark.parametrize(
-    ("times", "period"),
-    [
-        (np.arange(150) / 25, 0.04),
-        (np.floor(np.arange(150) / 25 * 10 + 0.5) / 10, 0.04),  # a 10 fps source on the grid
-        (np.arange(150) / 30, 1 / 30),  # `whole`, 30 fps
-        (np.arange(150) * 0.4, 0.4),  # `whole`, a minute
-        (np.zeros(1), 0.04),
-    ],
-)
-def test_frame_period_tells_the_grid_from_whole(times, period):
-    assert frame_period(times) == pytest.approx(period, rel=1e-6)
-
-
 def test_repeats_of_a_slow_source_are_not_fresh():
     fresh = fresh_frames(np.array([0.0, 0.0, 0.1, 0.1, 0.1, 0.2]))
     assert np.flatnonzero(fresh).tolist() == [0, 2, 5]
@@ -233,6 +220,7 @@ def test_whole_policy_spreads_the_sound_over_the_frames():
     x[30 * RATE : 32 * RATE] = tone(200, seconds=2.0)
     row = make_row(waveform=x)
     row["frame_times"] = np.arange(T) * 0.4
+    row["frame_period"] = 0.4
     loud = np.flatnonzero(stream(row)[:, column("energy")] > -20)
     assert loud.tolist() == [75, 76, 77, 78, 79]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from actors.features import FeaturesConfig
-from actors.prepare import ADDS, NEEDS, Preparer
+from actors.prepare import ADDS, NEEDS, Preparer, frame_period
 from actors.row import COLUMNS, check
 from actors.types import Row, Timings
 from tests.media import counting_images
@@ -299,3 +299,17 @@ def test_modalities_that_nobody_wants_are_not_cropped(seven: Path) -> None:
     check(row, ADDS)
     assert len(row["visual_crops"]) == len(row["sync_crops"]) == 0
     assert row["landmarks"][:25].any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    ("times", "policy", "period"),
+    [
+        (np.arange(150) / 25, "windows", 0.04),
+        (np.minimum(np.arange(150) / 25, 5.0), "windows", 0.04),  # a frame held to the clip's end
+        (np.arange(150) / 30, "whole", 1 / 30),
+        (np.arange(150) * 0.4, "whole", 0.4),
+        (np.zeros(1), "whole", 0.04),
+    ],
+)
+def test_the_period_of_frames_follows_the_policy(times, policy, period):
+    assert frame_period(times, policy) == pytest.approx(period, rel=1e-6)

@@ -21,7 +21,13 @@ from tests.support import clips_dir
 def row(crops: np.ndarray, index: list[int]) -> dict[str, Any]:
     frames = np.full(150, -1, np.int32)
     frames[: len(index)] = index
-    return {"video_id": "v", "visual_crops": crops, "visual_index": frames}
+    times = np.arange(len(index)) / 25
+    return {
+        "video_id": "v",
+        "visual_crops": crops,
+        "visual_index": frames,
+        "frame_times": times,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +86,19 @@ def test_normalise_as_torchvision(pictures: np.ndarray) -> None:
 
 
 def test_expand_puts_nan_where_no_face_is() -> None:
-    made = visual.expand(np.array([[1, 2], [3, 4]], np.float32), np.array([1, -1, 0, 0], np.int32))
+    made = visual.expand(
+        np.array([[1, 2], [3, 4]], np.float32), np.array([1, -1, 0, -1], np.int32), 3
+    )
     assert made.dtype == np.float16
-    np.testing.assert_array_equal(made, [[3, 4], [np.nan, np.nan], [1, 2], [1, 2]])
+    np.testing.assert_array_equal(made, [[3, 4], [np.nan, np.nan], [1, 2], [0, 0]])
 
 
 def test_row(seeded: Visual, pictures: np.ndarray) -> None:
     (made,) = seeded([row(pictures[:3], [2, -1, 0, 1, 1])])
     check(made, Visual.adds)
     features = made["visual"]
-    assert np.isnan(features[[1, *range(5, 150)]]).all()
+    assert np.isnan(features[1]).all()
+    assert not features[5:].any()  # padding
     assert np.isfinite(features[[0, 2, 3, 4]]).all()
     np.testing.assert_array_equal(features[3], features[4])
     assert seeded.demonstration
@@ -100,7 +109,7 @@ def test_same_bits_alone_and_in_a_batch(seeded: Visual, pictures: np.ndarray) ->
     pictures.flags.writeable = False  # as Ray hands them over
     rows = [
         row(pictures[:5], [0, 1, 2, 3, 4]),
-        row(pictures[:0], []),
+        row(pictures[:0], [-1, -1, -1]),
         row(pictures[3:8], [0, 1, 2, 3, 4]),
     ]
     together = [r["visual"] for r in seeded([dict(r) for r in rows])]
@@ -108,7 +117,7 @@ def test_same_bits_alone_and_in_a_batch(seeded: Visual, pictures: np.ndarray) ->
     for a, b in zip(together, alone, strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(together[0][3:5], together[2][:2])
-    assert np.isnan(together[1]).all()
+    assert np.isnan(together[1][:3]).all()
 
 
 def test_seeded_features_depend_on_the_picture(seeded: Visual, pictures: np.ndarray) -> None:

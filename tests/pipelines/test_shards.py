@@ -251,3 +251,23 @@ def test_kill_while_publishing_shows_whole_shards_only(tmp_path: Path) -> None:
     assert read_shards(str(tmp_path)).count_rows() == 24 * ledger.videos
     assert clean_leftovers(store) >= 1
     assert [p.name for p in (tmp_path / "_tmp").iterdir()] == ["mine.txt"]
+
+
+def test_a_reconcile_that_was_interrupted_is_finished_without_loss(tmp_path: Path) -> None:
+    # Killed between publishing {a} and deleting {a, b}: "a" is in two shards, and rewriting the old one
+    # gives the very name of the copy. Several pairs, so that either name sorts first.
+    for index in range(6):
+        store = Store.at(tmp_path / str(index))
+        a, b = f"a{index}", f"b{index}"
+        write(store, {a: 2, b: 1})
+        write(store, {b: 1}, "v2")
+        write(store, {a: 2})
+        reconcile(store, {a: "v1", b: "v2"})
+        assert ids(store) == [(a, "v1", 0), (a, "v1", 1), (b, "v2", 0)]
+
+
+def test_rows_stay_until_the_new_version_is_there(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    write(store, {"a": 2})
+    reconcile(store, {"a": "v2"})
+    assert ids(store) == [("a", "v1", 0), ("a", "v1", 1)]
