@@ -254,8 +254,8 @@ def test_kill_while_publishing_shows_whole_shards_only(tmp_path: Path) -> None:
 
 
 def test_a_reconcile_that_was_interrupted_is_finished_without_loss(tmp_path: Path) -> None:
-    # Killed between publishing {a} and deleting {a, b}: "a" is in two shards, and rewriting the old one
-    # gives the very name of the copy. Several pairs, so that either name sorts first.
+    # Killed between publishing {a} and deleting {a, b}: "a" is in two shards, and rewriting the old
+    # one gives the very name of the copy. Several pairs, so that either name sorts first.
     for index in range(6):
         store = Store.at(tmp_path / str(index))
         a, b = f"a{index}", f"b{index}"
