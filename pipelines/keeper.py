@@ -58,8 +58,7 @@ class Keeper:
         """A shard is published.
 
         May be called twice: the shard of a living worker can be found by listing, for the sake of
-        a dead
-        one, before its own report is read.
+        a dead one, before its own report is read.
         """
         if shard.name in self._counted:
             return

@@ -19,7 +19,6 @@ class Progress:
         self.lease = 0
         self.video_id = ""
         self.stage = "idle"
-        self.beats = 0
         self.clips = 0
         self.started = time.monotonic()
         self.last = self.started
@@ -34,7 +33,6 @@ class Progress:
     def beat(self, stage: str) -> None:
         """Something moved."""
         self.stage = stage
-        self.beats += 1
         self.last = time.monotonic()
 
     @contextmanager
@@ -130,7 +128,6 @@ class Outcome:
 
     video_id: str
     clips: int = 0
-    frames: int = 0
     seconds: float = 0.0
     end: VideoEnd = VideoEnd(0.0)
     stage: str = ""
@@ -218,6 +215,5 @@ class PoolReport:
     timings: Timings = field(default_factory=Timings)
     busy_seconds: float = 0.0
     peak_rss: int = 0
-    workers_started: int = 0
     workers_lost: int = 0
     work_seconds: float = 0.0  # from the first lease to the last commit

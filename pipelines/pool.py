@@ -143,11 +143,6 @@ class WorkerPool:
         self._handles.clear()
         self._calls.clear()
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the ready workers."""
-        return [handle.pid for handle in self._handles.values() if handle.ready]
-
     # --- messages out
 
     def _start_worker(self) -> None:
@@ -235,8 +230,6 @@ class WorkerPool:
             )
         handle.ready = True
         self._start_failures = 0
-        if self._report is not None:
-            self._report.workers_started += 1
         if self._context is not None:
             self._begin(handle)
 

@@ -32,6 +32,7 @@ from pipelines.messages import (
     Status,
     VideoEnd,
 )
+from pipelines.shard_writer import ROW_GROUP_CLIPS
 from pipelines.shards import CommittedShard, ShardWriter, VideoKey
 from pipelines.storage import StorageError, Store, strip_credentials
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WRITE_SECONDS = 1800.0  # what publishing one shard may take
-ROW_GROUP_CLIPS = 8  # about 14 MB of tensors: small enough to stream, large enough to compress
 
 
 class ExtractWorker:
@@ -108,7 +108,7 @@ class ExtractWorker:
         writer = self._open_writer()
         writer.begin(VideoKey(ref.video_id, ref.version))
         try:
-            clips, frames, end = self._rows(ref, writer, timings)
+            clips, end = self._rows(ref, writer, timings)
         except VideoError as error:
             writer.abort()
             return _failed(
@@ -134,15 +134,13 @@ class ExtractWorker:
         if writer.videos == 0:
             self._first_row = time.monotonic()
         writer.end()
-        return Outcome(ref.video_id, clips=clips, frames=frames, seconds=seconds, end=end)
+        return Outcome(ref.video_id, clips=clips, seconds=seconds, end=end)
 
-    def _rows(
-        self, ref: VideoRef, writer: ShardWriter, timings: Timings
-    ) -> tuple[int, int, VideoEnd]:
+    def _rows(self, ref: VideoRef, writer: ShardWriter, timings: Timings) -> tuple[int, VideoEnd]:
         info, run = self._ready()
         columns = stored_columns(info.left_out)
         schema = self._schema()
-        clips = frames = 0
+        clips = 0
         end = VideoEnd(0.0)
         group: list[Row] = []
         for row in self._read(ref, timings):
@@ -153,14 +151,13 @@ class ExtractWorker:
             check_row(row, columns)
             group.append({name: row[name] for name in columns})
             clips += 1
-            frames += int(row["frame_mask"].sum())
             self._progress.clips += 1
             if len(group) == ROW_GROUP_CLIPS:
                 self._append(writer, group, schema, timings)
                 group = []
         if group:
             self._append(writer, group, schema, timings)
-        return clips, frames, end
+        return clips, end
 
     def _read(self, ref: VideoRef, timings: Timings) -> Iterator[Row | VideoEnd]:
         """Process the video; a storage that fails here is the video's, not the output's."""
