@@ -86,8 +86,7 @@ class Sync:
 
     ``sync`` is [score 0..5, offset in frames (> 0: the sound leads), LSE-C, LSE-D], or NaN with
     ``sync_reason``: ``no_sound``, ``too_short`` (fewer windows than ``min_windows``),
-    ``silent_sound``
-    (a sound track of nothing but zeros), ``no_face``, ``too_few_face_frames``.
+    ``silent_sound`` (a sound track of nothing but zeros), ``no_face``, ``too_few_face_frames``.
 
     Attributes:
         digest: Of the weights in use.

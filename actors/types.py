@@ -50,9 +50,8 @@ class MediaInfo:
 class Frame:
     """One source frame that is used at least once.
 
-    The 25 fps grid of the video has position g at g / 25 s after its first picture; ``grid``
-    names the positions to which this frame is nearest (several when the source is slower than 25
-    fps,
+    The 25 fps grid of the video has position g at g / 25 s after its first picture; ``grid`` names
+    the positions to which this frame is nearest (several when the source is slower than 25 fps,
     none when only the `whole` policy wants it).
     """
 

@@ -2,8 +2,7 @@
 """Extract features from a corpus of talking-face videos into Parquet shards.
 
     python jobs/extract.py --corpus CORPUS --out OUT --weights seeded
-    ray job submit --working-dir . -- python jobs/extract.py --corpus s3://… --out s3://… --weights
-    …
+    ray job submit --working-dir . -- python jobs/extract.py --corpus s3://… --out s3://…
     python jobs/extract.py --inspect OUT
 
 Exit status: 0 done, 1 more failures than --max-failures allows, 2 wrong usage or settings,

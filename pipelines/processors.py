@@ -135,8 +135,7 @@ class _Watch:
 
     Long videos give no clip before all of their frames were seen, so silence alone says nothing:
     the preparer is asked when it last moved. One that waits for its encoder does not move either,
-    and
-    is innocent: only time during which the encoder waited counts.
+    and is innocent: only time during which the encoder waited counts.
     """
 
     def __init__(self, helper: Any, stall_seconds: float) -> None:
@@ -171,8 +170,7 @@ class SplitProcessor:
     """Encodes on its device what its own CPU processes have prepared ahead.
 
     The preparers belong to this worker: they end with it. One that dies or hangs is replaced here,
-    and the
-    video that it was at is reported by :class:`HelperCrashError`.
+    and the video that it was at is reported by :class:`HelperCrashError`.
     """
 
     def __init__(

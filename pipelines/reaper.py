@@ -1,10 +1,9 @@
 """Ends a local Ray cluster whose driver was killed.
 
-Ray's own helper processes notice the loss of their driver within a minute or so. This small
-process notices at
-once: it waits on a pipe that only the driver holds open, and then ends the processes that the
-driver had started,
-each told by id and start time, so that no stranger with a recycled id is hit.
+Ray's own helper processes notice the loss of their driver within a minute or so. This small process
+notices at once: it waits on a pipe that only the driver holds open, and then ends the processes
+that the driver had started, each told by id and start time, so that no stranger with a recycled id
+is hit.
 
     python reaper.py PID:START …     (standard input: the pipe)
 """

@@ -1,9 +1,8 @@
 """The Ray actors of extraction: thin shells around plain classes.
 
-`ExtractWorker` takes a lease of videos, has a `Processor` turn each into rows, and publishes
-rows as shards. It answers `status` from a second thread, so the driver can tell a slow video from
-a hung one and
-end the process.
+`ExtractWorker` takes a lease of videos, has a `Processor` turn each into rows, and publishes rows
+as shards. It answers `status` from a second thread, so the driver can tell a slow video from a hung
+one and end the process.
 """
 
 import os

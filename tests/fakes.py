@@ -1,10 +1,8 @@
 """A processor that stands where extraction stands and does what a video's name says.
 
 ``crash`` kills its process, ``hang`` sleeps without a sign of life, ``bug`` raises what nobody
-expects, ``bad``
-cannot be processed, ``slowN`` takes N tenths of a second; everything else gives one to three rows
-whose values
-depend on the name alone.
+expects, ``bad`` cannot be processed, ``slowN`` takes N tenths of a second; everything else gives
+one to three rows whose values depend on the name alone.
 """
 
 import os
