@@ -6,22 +6,22 @@ video was seen. The second cuts clips, lays the mesh over the main face and make
 decoding again only what was not kept.
 """
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.clips import ClipPlan, FrameIndex, plan_clips
-from actors.crops import Patch, PatchTooSmall, Region, align_face, patch_region, sync_crop
+from actors.clips import ClipPlan, plan_clips
+from actors.crops import Patch, PatchTooSmall, align_face, patch_region, sync_crop
 from actors.decode import VideoReader
 from actors.detectors import Detection, make_detector
 from actors.faces import FaceTrack, face_stats, sync_boxes, track_main_face
 from actors.features import FeaturesConfig
 from actors.frame_stats import FRAME_STATS, FrameStatistics
 from actors.landmarks import FaceMesher, five_points
+from actors.pixels import Clock, Pixels, Seen
 from actors.row import T
 from actors.types import (
     CLIP_SECONDS,
@@ -30,7 +30,6 @@ from actors.types import (
     U8,
     Bool,
     ClipSpan,
-    Frame,
     MediaInfo,
     Row,
     Sound,
@@ -61,20 +60,6 @@ ADDS = (
     "sync_index",
     "frame_stats",
 )
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What the first pass leaves behind; pixels only in ``kept``."""
-
-    index: FrameIndex = field(default_factory=FrameIndex)
-    times: list[float] = field(default_factory=list)  # [n] seconds
-    good: list[bool] = field(default_factory=list)  # [n] decoded and not black
-    stats: list[F32] = field(default_factory=list)  # [n] of [S]
-    detections: list[list[Detection]] = field(default_factory=list)  # [n]
-    kept: dict[int, Patch] = field(default_factory=dict)  # ordinal -> pixels around the faces
-    kept_bytes: int = 0
-    last_faces: tuple[int, Region] | None = None  # ordinal and place of the latest detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +105,8 @@ class Preparer:
             VideoError: The video cannot be processed.
         """
         reader = VideoReader(file, self._config.decode, name, on_progress=lambda: beat("decode"))
-        seen = _Seen()
-        clock = _Clock(timings)
+        seen = Seen()
+        clock = Clock(timings)
         try:
             with clock("decode"):
                 reader.__enter__()
@@ -147,7 +132,7 @@ class Preparer:
     # --- first pass
 
     def _first_pass(
-        self, reader: VideoReader, seen: _Seen, clock: "_Clock", beat: Callable[[str], None]
+        self, reader: VideoReader, seen: Seen, clock: Clock, beat: Callable[[str], None]
     ) -> None:
         statistics = FrameStatistics()
         nothing = np.full(len(FRAME_STATS), np.nan, np.float32)
@@ -167,7 +152,7 @@ class Preparer:
                 self._keep(seen, frame.ordinal, image, found)
             beat("faces")
 
-    def _keep(self, seen: _Seen, ordinal: int, image: U8, found: list[Detection]) -> None:
+    def _keep(self, seen: Seen, ordinal: int, image: U8, found: list[Detection]) -> None:
         """Keep the pixels around the frame's faces, while the budget lasts."""
         height, width = image.shape[:2]
         region = patch_region([d.box for d in found], width, height) if found else None
@@ -190,7 +175,7 @@ class Preparer:
     def _rows(
         self,
         reader: VideoReader,
-        seen: _Seen,
+        seen: Seen,
         sound: Sound | None,
         plan: ClipPlan,
         pass_: "_Pass",
@@ -203,7 +188,7 @@ class Preparer:
                 boxes = sync_boxes(track.box[grid], self._config.faces.sync_edges)  # [G, 3]
             decode = self._config.decode
             overlap = decode.policy == "windows" and decode.hop_s < CLIP_SECONDS
-            pixels = _Pixels(reader, seen, track, clock, asked_again=overlap)
+            pixels = Pixels(reader, seen, track, clock, asked_again=overlap)
             video = _Video(reader.info, seen, sound, track, boxes, pixels, clock)
             for span in plan.clips:
                 beat("faces")
@@ -321,19 +306,19 @@ class _Video:
     """What all clips of a video share in the second pass."""
 
     info: MediaInfo
-    seen: _Seen
+    seen: Seen
     sound: Sound | None
     track: FaceTrack
     sync_boxes: NDArray[np.float64]  # [G, 3] on the 25 fps grid
-    pixels: "_Pixels"
-    clock: "_Clock"
+    pixels: Pixels
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
     """Who hears of time and progress."""
 
-    clock: "_Clock"
+    clock: Clock
     beat: Callable[[str], None]
 
 
@@ -353,61 +338,6 @@ def _stacked(crops: list[U8]) -> U8:
     return np.stack(crops) if crops else np.zeros((0, CROP_SIZE, CROP_SIZE, 3), np.uint8)
 
 
-class _Pixels:
-    """The pixels around the main face, frame by frame: from what was kept, else decoded again."""
-
-    def __init__(
-        self,
-        reader: VideoReader,
-        seen: _Seen,
-        track: FaceTrack,
-        clock: "_Clock",
-        *,
-        asked_again: bool,
-    ) -> None:
-        self._reader, self._seen, self._track, self._clock = reader, seen, track, clock
-        self._kept = seen.kept
-        self._again: Iterator[Frame] | None = None
-        self._position = -1  # ordinal that the second decoding has reached
-        self._use_kept = True
-        self._asked_again = asked_again  # clips overlap
-
-    def get(self, ordinal: int) -> Patch | None:
-        """Return the frame's pixels, None for a frame that has none."""
-        if not self._seen.good[ordinal]:
-            return None
-        if ordinal in self._kept:
-            return self._kept[ordinal]
-        if self._again is None or self._position >= ordinal:
-            self._again, self._position = self._reader.frames(), -1
-        for frame in self._clock.each("decode", self._again):
-            self._position = frame.ordinal
-            if frame.ordinal == ordinal:
-                assert frame.image is not None  # it was good in the first pass
-                patch = self._cut(frame)
-                if self._asked_again:
-                    self._kept[ordinal] = patch
-                return patch
-        raise RuntimeError(f"frame {ordinal} was there in the first pass and not in the second")
-
-    def _cut(self, frame: Frame) -> Patch:
-        assert frame.image is not None
-        box = self._track.box[frame.ordinal]
-        height, width = frame.image.shape[:2]
-        region = patch_region(box, width, height) if self._use_kept else None
-        return Patch.whole(frame.image) if region is None else Patch.cut(frame.image, region)
-
-    def forget_before(self, ordinal: int) -> None:
-        """Free the frames of earlier clips."""
-        for old in [o for o in self._kept if o < ordinal]:
-            del self._kept[old]
-
-    def whole_frames(self) -> None:
-        """A crop reached beyond the kept pixels: use whole frames from here on."""
-        self._kept.clear()
-        self._use_kept = False
-
-
 def _sound_of(
     span: ClipSpan, sound: Sound | None, times: NDArray[np.float64], policy: str
 ) -> tuple[F32, Bool]:
@@ -422,32 +352,3 @@ def _sound_of(
     middles = starts + 0.5 / FPS
     mask[: len(times)] = (middles >= sound.start_s) & (middles < sound.end_s)
     return waveform, mask
-
-
-class _Clock:
-    """Adds the seconds of ``with clock(stage):`` blocks and of iterator steps to the timings."""
-
-    def __init__(self, timings: Timings) -> None:
-        self._timings = timings
-        self._stage = ""
-        self._begun = 0.0
-
-    def __call__(self, stage: str) -> "_Clock":
-        self._stage = stage
-        return self
-
-    def __enter__(self) -> None:
-        self._begun = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._timings.add(self._stage, time.perf_counter() - self._begun)
-
-    def each(self, stage: str, items: Iterator[Frame]) -> Iterator[Frame]:
-        """Yield ``items``, timing how long each takes to come."""
-        while True:
-            begun = time.perf_counter()
-            item = next(items, None)
-            self._timings.add(stage, time.perf_counter() - begun)
-            if item is None:
-                return
-            yield item
