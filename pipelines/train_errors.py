@@ -1,0 +1,5 @@
+"""What a user can do wrong when training; each message says what, where and what to do."""
+
+
+class TrainInputError(ValueError):
+    """Features, labels, splits or a checkpoint cannot be used as they are (exit status 2)."""
