@@ -1,6 +1,7 @@
 """Make a corpus of talking faces, offline.
 
 python jobs/demo_corpus.py --out demo-output/corpus
+python jobs/demo_corpus.py --out demo-output/damaged --damaged
 """
 
 import argparse
@@ -10,7 +11,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.demo import SECONDS, VIDEOS, write_demo_corpus
+from pipelines.demo import (
+    DAMAGED_SECONDS,
+    DAMAGED_VIDEOS,
+    SECONDS,
+    VIDEOS,
+    write_demo_corpus,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,9 +26,18 @@ def main(argv: list[str] | None = None) -> int:
         description="Make talking-face videos whose lip motion follows a made-up voice, offline."
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where the corpus goes")
-    parser.add_argument("--videos", type=int, default=VIDEOS, help="how many (default %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help="length of each (default %(default)g)"
+        "--damaged",
+        action="store_true",
+        help="give each video one known damage (or none), and write labels.csv for training",
+    )
+    parser.add_argument(
+        "--videos", type=int, help=f"how many (default {VIDEOS}; damaged {DAMAGED_VIDEOS})"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help=f"length of each (default {SECONDS:g}; damaged {DAMAGED_SECONDS:g})",
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed says other things")
     parser.add_argument(
@@ -39,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             videos=options.videos,
             seconds=options.seconds,
             seed=options.seed,
+            damaged=options.damaged,
             processes=options.processes,
             progress=progress,
         )
@@ -47,11 +64,13 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     speakers = {spec.speaker for spec in corpus.specs}
     print(
-        f"{len(corpus.specs)} videos of {options.seconds:g} s by {len(speakers)} speakers, "
+        f"{len(corpus.specs)} videos of {corpus.specs[0].seconds:g} s by {len(speakers)} speakers, "
         f"{corpus.clips} clips ({corpus.written} made now, {corpus.kept} were there)"
     )
     print(f"list: {corpus.manifest}")
     print(f"what they say, frame by frame: {corpus.folder / 'truth.json'}")
+    if corpus.labels:
+        print(f"labels, with train, val and test by speaker in column split: {corpus.labels}")
     return 0
 
 

@@ -22,11 +22,18 @@ LOCAL_OBJECT_STORE = 512 * 1024**2  # whole-layout workers pass no tensors; spli
 
 
 @contextmanager
-def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator[Cluster]:
+def connected(
+    address: str | None, *, local_cpus: int | None = None, object_store: int = LOCAL_OBJECT_STORE
+) -> Iterator[Cluster]:
     """Connect to the cluster at ``address`` (or $RAY_ADDRESS), or start one; disconnect at the end.
 
     Inside ``ray job submit`` the job's own environment is used as it is. A local cluster ends with
     this process, even when the process is killed.
+
+    Args:
+        address: The cluster; default $RAY_ADDRESS, else a local one.
+        local_cpus: CPUs of a local cluster; default: all.
+        object_store: Bytes of a local cluster's object store.
 
     Raises:
         ResourceError: No cluster answers at ``address``.
@@ -53,7 +60,7 @@ def connected(address: str | None, *, local_cpus: int | None = None) -> Iterator
             address="local",  # without it Ray would join whatever cluster it finds on this machine
             num_cpus=local_cpus,
             include_dashboard=False,
-            object_store_memory=LOCAL_OBJECT_STORE,
+            object_store_memory=object_store,
             _temp_dir=_short_temp_dir(),
             **common,
         )

@@ -19,20 +19,24 @@ class ConfigError(ValueError):
     """A setting is wrong: where it stands, what is wrong with it, what is allowed."""
 
 
-def load_config(kind: type[C], file: str | None, overrides: Iterable[str]) -> C:
+def load_config(
+    kind: type[C], file: str | None, overrides: Iterable[str], *, base: str | None = None
+) -> C:
     """Compose and validate a configuration.
 
     Args:
         kind: The root section.
         file: A YAML file with some of its keys, or None.
         overrides: ``a.b=value`` settings; the value is read as YAML.
+        base: A YAML file that ``file`` changes, or None.
 
     Raises:
         ConfigError: With one line for each problem.
     """
     tree: dict[str, Any] = {}
-    if file is not None:
-        tree = _read_yaml(file)
+    for layer in (base, file):
+        if layer is not None:
+            tree = _merged(tree, _read_yaml(layer))
     for override in overrides:
         _apply(tree, override)
     try:
@@ -59,6 +63,16 @@ def _read_yaml(file: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: expected sections with settings, got {type(tree).__name__}")
     return tree
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay one tree over another: sections are merged, values replaced."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        result[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return result
 
 
 def _yaml_problem(error: yaml.YAMLError) -> str:

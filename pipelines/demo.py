@@ -2,6 +2,7 @@
 
 Layout: ``{generator}/{speaker}-{number}.mp4``, ``manifest.csv`` (video_id, uri relative to the
 manifest, generator, speaker) and ``truth.json`` (what each video says, the lips in every frame).
+The damaged corpus has one known damage in each video and ``labels.csv`` besides.
 """
 
 import csv
@@ -15,16 +16,19 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from actors.demo.damage import true_scores
 from actors.demo.portrait import load
 from actors.demo.render import SPEAKERS, VideoSpec, digest_of, render, utterance
 from actors.types import CLIP_SECONDS, FPS, MIN_SECONDS
+from pipelines.demo_labels import damages, label_table
 
 GENERATOR = "clean"
-VIDEOS = 12
-SECONDS = 12.0
+VIDEOS, SECONDS = 12, 12.0
+DAMAGED_VIDEOS, DAMAGED_SECONDS = 48, 3.0
 
 Progress = Callable[[int, int], None]  # videos finished, videos to make
 
@@ -39,17 +43,32 @@ class DemoCorpus:
     written: int  # videos made by this call
     kept: int  # videos that were already there, complete
     clips: int  # of 6 s, the last one of a video at least 1 s
+    labels: Path | None  # the label table of a damaged corpus
 
 
 def demo_specs(
-    videos: int = VIDEOS, seconds: float = SECONDS, seed: int = 0
+    videos: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    *,
+    damaged: bool = False,
 ) -> tuple[VideoSpec, ...]:
     """Return the specifications of a corpus: speakers take turns, every video says something else.
+
+    Args:
+        videos: How many; None is 12, or 48 of a damaged corpus.
+        seconds: Length of each; None is 12, or 3 in a damaged corpus.
+        seed: Another seed says other things, and deals the damages otherwise.
+        damaged: Give each video one damage or none, and name its generator after it.
 
     Raises:
         ValueError: ``videos`` under 1, ``seconds`` under 1 or not a whole number of frames, or
             ``seed`` negative.
     """
+    if videos is None:
+        videos = DAMAGED_VIDEOS if damaged else VIDEOS
+    if seconds is None:
+        seconds = DAMAGED_SECONDS if damaged else SECONDS
     if videos < 1:
         raise ValueError(f"a corpus has at least 1 video, not {videos}")
     if not math.isfinite(seconds) or seconds < MIN_SECONDS:
@@ -61,33 +80,41 @@ def demo_specs(
     names = list(SPEAKERS)
     return tuple(
         VideoSpec(
-            GENERATOR, names[i % len(names)], i // len(names) + 1, seconds, seed * 100_000 + i
+            damage.kind if damage else GENERATOR,
+            names[i % len(names)],
+            i // len(names) + 1,
+            seconds,
+            seed * 100_000 + i,
+            damage,
         )
-        for i in range(videos)
+        for i, damage in enumerate(damages(videos, seed) if damaged else [None] * videos)
     )
 
 
 def write_demo_corpus(
     folder: str | Path,
     *,
-    videos: int = VIDEOS,
-    seconds: float = SECONDS,
+    videos: int | None = None,
+    seconds: float | None = None,
     seed: int = 0,
+    damaged: bool = False,
     processes: int = 2,
     progress: Progress | None = None,
 ) -> DemoCorpus:
     """Make the demo corpus in ``folder``, or what is missing of it.
 
-    By default 6 speakers x 2 videos x 12 s = 24 clips of 6 s. Each video carries the digest of its
-    specification; one that is there with the right digest is kept, so a second call does nothing
-    and a call after a crash goes on. Every file appears whole. A video that is not ours is never
-    replaced, and no video is deleted; the manifest names exactly those asked for.
+    By default 6 speakers x 2 videos x 12 s = 24 clips of 6 s; a damaged corpus has 6 x 8 videos of
+    3 s, each with one known damage or none, and a label table. Each video carries the digest of
+    its specification; one that is there with the right digest is kept, so a second call does
+    nothing and a call after a crash goes on. Every file appears whole. A video that is not ours is
+    never replaced, and no video is deleted; the manifest names exactly those asked for.
 
     Args:
         folder: A local folder; it is made when it is missing.
-        videos: How many videos.
+        videos: See :func:`demo_specs`, as for the next three.
         seconds: Length of each.
-        seed: Another seed says other things.
+        seed: Another seed is another corpus.
+        damaged: Make the corpus with known damage and labels.
         processes: How many worker processes draw, at most; 1 draws in this process.
         progress: Called after each video.
 
@@ -97,7 +124,7 @@ def write_demo_corpus(
         ModuleNotFoundError: scikit-image, which brings the portrait, is not installed.
     """
     folder = Path(folder)
-    specs = demo_specs(videos, seconds, seed)
+    specs = demo_specs(videos, seconds, seed, damaged=damaged)
     tasks = []
     for spec in specs:
         path = _path(folder, spec)
@@ -116,11 +143,20 @@ def write_demo_corpus(
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(path)
     _render_all(tasks, min(processes, len(tasks)), progress)
-    _write_if_other(folder / "truth.json", _truth(specs))
+    _write_if_other(folder / "truth.json", _truth(specs, damaged=damaged))
+    labels = folder / "labels.csv" if damaged else None
+    if labels:
+        _write_if_other(labels, label_table(specs, seed))
     manifest = folder / "manifest.csv"
     _write_if_other(manifest, _manifest(specs))
     return DemoCorpus(
-        folder, manifest, specs, len(tasks), len(specs) - len(tasks), sum(map(_clips, specs))
+        folder,
+        manifest,
+        specs,
+        written=len(tasks),
+        kept=len(specs) - len(tasks),
+        clips=sum(map(_clips, specs)),
+        labels=labels,
     )
 
 
@@ -187,9 +223,13 @@ def _manifest(specs: tuple[VideoSpec, ...]) -> str:
     return text.getvalue()
 
 
-def _truth(specs: tuple[VideoSpec, ...]) -> str:
-    """Per video: visemes with their times, tracks at 25 fps (frame i is the instant i / 25 s)."""
-    videos = {}
+def _truth(specs: tuple[VideoSpec, ...], *, damaged: bool) -> str:
+    """Per video: visemes with their times, tracks at 25 fps (frame i is the instant i / 25 s).
+
+    Both are what was said before any damage; beside them stand the damage in physical units and the
+    scores that follow from it.
+    """
+    videos: dict[str, dict[str, Any]] = {}
     for spec in specs:
         said = utterance(spec)
         tracks = {
@@ -197,13 +237,18 @@ def _truth(specs: tuple[VideoSpec, ...]) -> str:
             for name in ("opening", "width", "rounding", "f0_hz")
         }
         videos[spec.video_id] = {
-            "spec": asdict(spec),
+            "spec": spec.as_dict(),
             "visemes": [
                 {**asdict(v), "start_s": round(v.start_s, 3), "end_s": round(v.end_s, 3)}
                 for v in said.visemes
             ],
             **tracks,
         }
+        if damaged:
+            videos[spec.video_id] |= {
+                "damage": spec.damage.measures(spec.frames) if spec.damage else {},
+                "scores": {task: round(v, 4) for task, v in true_scores(spec.damage).items()},
+            }
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in videos.items())
     return f'{{"fps": {FPS}, "videos": {{\n{lines}\n}}}}\n'
 

@@ -19,7 +19,64 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
-class ProgressLine:
+class LiveLine:
+    """One line that is redrawn on a terminal, and written anew now and then elsewhere.
+
+    Args:
+        stream: Where to write; default standard error.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self.live = self._stream.isatty()
+        self._next = time.monotonic()
+        self._drawn = False
+
+    def due(self) -> bool:
+        """Say whether it is time to draw again; counts from this answer."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + (LIVE_EVERY if self.live else PLAIN_EVERY)
+        return True
+
+    def reset(self) -> None:
+        """Draw at the next occasion."""
+        self._next = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Write a line of its own, above the live one."""
+        if self._drawn:
+            self._stream.write("\r\x1b[2K")
+            self._drawn = False
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def draw(self, text: str) -> None:
+        """Show ``text`` in place of what was shown before."""
+        if self.live:
+            columns = shutil.get_terminal_size().columns
+            self._stream.write("\r\x1b[2K" + text[: columns - 1])
+            self._drawn = True
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Leave what is shown and begin a new line."""
+        if self._drawn:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._drawn = False
+
+
+def bar(share: float, width: int = 20) -> str:
+    """Draw a share in [0, 1]: ``[#####...............]``."""
+    full = int(width * share)
+    return "[" + "#" * full + "." * (width - full) + "]"
+
+
+class ProgressLine(LiveLine):
     """Videos done, clips a second, time left and failures.
 
     Args:
@@ -29,13 +86,10 @@ class ProgressLine:
     """
 
     def __init__(self, total: int, stream: TextIO | None = None, noun: str = "videos") -> None:
+        super().__init__(stream)
         self.total = total
-        self._stream = stream or sys.stderr
         self._noun = noun
-        self._live = self._stream.isatty()
         self._started = time.monotonic()
-        self._next = self._started
-        self._drawn = False
         self._workers = 0
         self.done = 0
         self.failed = 0
@@ -44,18 +98,15 @@ class ProgressLine:
     def restart(self) -> None:
         """Begin to count time now: start-up is over."""
         self._started = time.monotonic()
-        self._next = self._started
+        self.reset()
 
     def update(self, workers: int, clips: int, done: int) -> None:
         """Redraw when it is time; ``clips`` counts those of unfinished videos as well."""
         self.clips = max(self.clips, clips)
         self.done = done
         self._workers = workers
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (LIVE_EVERY if self._live else PLAIN_EVERY)
-        self._draw(self.line(workers, now - self._started))
+        if self.due():
+            self.draw(self.line(workers, time.monotonic() - self._started))
 
     def line(self, workers: int, elapsed: float) -> str:
         """Compose the line."""
@@ -69,33 +120,11 @@ class ProgressLine:
             f"{finished}/{self.total} {self._noun} ({share:.0%}), {rate:.2f} clips/s, "
             f"{left} left, {self.failed} failed, {workers} worker{'s' if workers != 1 else ''}"
         )
-        if not self._live:
+        if not self.live:
             return text
-        width = 20
-        full = int(width * share)
-        return "[" + "#" * full + "." * (width - full) + "] " + text
-
-    def say(self, text: str) -> None:
-        """Write a line of its own, above the live one."""
-        if self._drawn:
-            self._stream.write("\r\x1b[2K")
-            self._drawn = False
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        return f"{bar(share)} {text}"
 
     def close(self) -> None:
         """Draw the last state and end the line."""
-        self._draw(self.line(self._workers, time.monotonic() - self._started))
-        if self._drawn:
-            self._stream.write("\n")
-            self._stream.flush()
-            self._drawn = False
-
-    def _draw(self, text: str) -> None:
-        if self._live:
-            columns = shutil.get_terminal_size().columns
-            self._stream.write("\r\x1b[2K" + text[: columns - 1])
-            self._drawn = True
-        else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
+        self.draw(self.line(self._workers, time.monotonic() - self._started))
+        self.end()

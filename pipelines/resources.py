@@ -190,3 +190,43 @@ def _options(cpus: float, gpus: float, threads: int) -> dict[str, object]:
         "scheduling_strategy": "SPREAD",
         "runtime_env": {"env_vars": env},
     }
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlan:
+    """Where the workers of a training run go.
+
+    ``resources`` are those of one worker as Ray Train takes them; ``threads`` its compute threads.
+    """
+
+    workers: int
+    use_gpu: bool
+    resources: dict[str, float]
+    threads: int
+
+
+def plan_training(cluster: Cluster, workers: int | None) -> TrainPlan:
+    """Lay training out: a GPU for each worker where there are GPUs, else the CPUs shared out.
+
+    Args:
+        cluster: What there is.
+        workers: How many; default 1.
+
+    Raises:
+        ResourceError: More workers than GPUs, or no CPU at all.
+    """
+    count = workers or 1
+    if cluster.cpus < 1:
+        raise ResourceError(f"the cluster offers {cluster.cpus:g} CPUs; at least one is needed")
+    share = min(cluster.cpus / count, cluster.largest)
+    # Less than a CPU each is allowed (they share); whole ones otherwise, for Ray counts threads.
+    cpus = float(int(share)) if share >= 1 else max(0.01, int(100 * share) / 100)
+    use_gpu = cluster.gpus >= 1
+    if use_gpu and count > cluster.gpus:
+        raise ResourceError(
+            f"{count} workers with a GPU each were asked for; the cluster has {cluster.gpus:g}"
+        )
+    resources = {"CPU": min(cpus, 8.0) if use_gpu else cpus}
+    if use_gpu:
+        resources["GPU"] = 1.0
+    return TrainPlan(count, use_gpu, resources, max(1, int(resources["CPU"])))

@@ -5,8 +5,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from actors.demo.damage import VERSION as DAMAGE_VERSION
+from actors.demo.damage import Damage, damaged_frames, damaged_poses, damaged_sound
 from actors.demo.face import Face
 from actors.demo.looks import Look
 from actors.demo.motion import poses
@@ -60,7 +64,8 @@ class VideoSpec:
     """All that decides a demo video.
 
     ``generator`` and ``speaker`` are the folder and a key of ``SPEAKERS``, ``number`` counts the
-    speaker's videos from 1, ``seconds`` is a multiple of 1/25 and at least 1.
+    speaker's videos from 1, ``seconds`` is a multiple of 1/25 and at least 1. Without its
+    ``damage`` a specification gives the clean video of the same utterance.
     """
 
     generator: str
@@ -68,6 +73,7 @@ class VideoSpec:
     number: int
     seconds: float
     seed: int
+    damage: Damage | None = None
 
     @property
     def video_id(self) -> str:
@@ -75,22 +81,57 @@ class VideoSpec:
         return f"{self.generator}/{self.speaker}-{self.number}"
 
     @property
+    def frames(self) -> int:
+        """Number of pictures."""
+        return round(self.seconds * FPS)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON; ``damage`` only where there is some."""
+        fields = asdict(self)
+        if self.damage is None:
+            del fields["damage"]
+        return fields
+
+    @property
     def digest(self) -> str:
         """Name of the content: equal digests are equal videos."""
-        parts = {"version": VERSION, "spec": asdict(self), "who": asdict(SPEAKERS[self.speaker])}
+        parts = {
+            "version": VERSION,
+            "spec": self.as_dict(),
+            "who": asdict(SPEAKERS[self.speaker]),
+        }
+        if self.damage:
+            parts["damage_version"] = DAMAGE_VERSION
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def utterance(spec: VideoSpec) -> Utterance:
-    """Return what the video says, and with which mouth."""
+    """Return what the video says, and with which mouth, before any damage."""
     return speak(SPEAKERS[spec.speaker].voice, spec.seconds, spec.seed)
 
 
+@lru_cache(maxsize=len(SPEAKERS))
+def _face(speaker: str) -> Face:
+    """Painted once in a process: that costs as much as 15 frames."""
+    return Face(SPEAKERS[speaker].look)
+
+
 def pictures(spec: VideoSpec, said: Utterance) -> Iterator[U8]:
-    """Yield the frames: RGB [320, 320, 3]."""
-    face = Face(SPEAKERS[spec.speaker].look)
-    for pose in poses(said, spec.seed):
-        yield face.draw(pose)
+    """Yield the frames, damaged where the specification says so: RGB [320, 320, 3]."""
+    face = _face(spec.speaker)
+    moves = poses(said, spec.seed)
+    if spec.damage is None:
+        yield from map(face.draw, moves)
+        return
+    moves = damaged_poses(moves, spec.damage, spec.seed)
+    yield from damaged_frames(map(face.draw, moves), len(moves), spec.damage)
+
+
+def waveform(spec: VideoSpec, said: Utterance) -> F32:
+    """Return the samples, damaged where the specification says so: [n] at 16 kHz in [-1, 1]."""
+    if spec.damage is None:
+        return said.samples
+    return damaged_sound(said.samples, spec.damage, spec.seed)
 
 
 def render(spec: VideoSpec, path: Path) -> None:
@@ -98,7 +139,7 @@ def render(spec: VideoSpec, path: Path) -> None:
     said = utterance(spec)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        encode(partial, pictures(spec, said), said.samples, comment=_TAG + spec.digest)
+        encode(partial, pictures(spec, said), waveform(spec, said), comment=_TAG + spec.digest)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

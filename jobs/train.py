@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Train an evaluator: from feature shards and a label table to a checkpoint that scores videos.
+
+    python jobs/train.py --features FEATURES --labels LABELS.csv --out OUT --preset optimized
+    ray job submit --working-dir . -- python jobs/train.py --features s3://… --workers 4 …
+
+Exit status: 0 done, 2 wrong usage, settings, features, labels or checkpoint (nothing was written),
+3 the run could not go on (its state stands; start it again to resume), 130 interrupted.
+"""
+
+import argparse
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+OK, USAGE, FAILED, INTERRUPTED = 0, 2, 3, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    p = argparse.ArgumentParser(
+        prog="jobs/train.py",
+        description="Train an evaluator on feature shards and opinion scores.",
+        epilog="Exit status: 0 done, 2 usage or input, 3 run failed, 130 interrupted.",
+    )
+    what = p.add_argument_group("what")
+    what.add_argument("--features", metavar="URI", help="output of jobs/extract.py")
+    what.add_argument("--labels", metavar="URI", help="label table: CSV, JSONL or Parquet")
+    what.add_argument("--out", metavar="URI", help="folder or bucket prefix of the output")
+    what.add_argument("--init", metavar="URI", help="checkpoint to begin with (fine-tuning)")
+    how = p.add_argument_group("how it learns")
+    how.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="standard, optimized (default), advanced or cross_attention; see configs/train/",
+    )
+    how.add_argument("--config", metavar="YAML", help="settings on top of the preset")
+    how.add_argument(
+        "--split-by",
+        choices=("video", "speaker", "generator"),
+        help="what stays on one side; generator leaves each one out in turn",
+    )
+    how.add_argument(
+        "--split-column", metavar="NAME", help="column with train, val or test for each video"
+    )
+    how.add_argument(
+        "--set", action="append", default=[], metavar="A.B=V", help="one setting; may be repeated"
+    )
+    where = p.add_argument_group("where it runs")
+    where.add_argument("--workers", type=int, metavar="N", help="training processes (GPUs)")
+    where.add_argument("--address", help="Ray cluster; default $RAY_ADDRESS, else a local one")
+    where.add_argument(
+        "--wait-lock", action="store_true", help="wait for another run on the same output"
+    )
+    return p
+
+
+def overrides(args: argparse.Namespace) -> list[str]:
+    """Turn convenience options into settings; ``--set`` comes last and wins."""
+    import json
+
+    by = "column" if args.split_column is not None else args.split_by
+    direct = {
+        "features": args.features,
+        "labels.labels": args.labels,
+        "init": args.init,
+        "preset": args.preset,
+        "splits.by": by,
+        "splits.column": args.split_column,
+        "run.workers": args.workers,
+        "run.wait_lock": args.wait_lock or None,
+    }
+    settings = [f"{key}={json.dumps(v)}" for key, v in direct.items() if v is not None]
+    return [*settings, *args.set]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and schedulers end a job this way
+    if not args.out:
+        return _usage("--out is needed")
+    if not args.config and not (args.features and args.labels):
+        return _usage("--features and --labels are needed (or --config that names them)")
+    if args.split_column is not None and args.split_by is not None:
+        return _usage("--split-column and --split-by exclude each other")
+    return _guarded(lambda: _train(args))
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _usage(message: str) -> int:
+    print(f"jobs/train.py: {message}", file=sys.stderr)
+    return USAGE
+
+
+def _guarded(command: Any) -> int:
+    from pipelines.config import ConfigError
+    from pipelines.lock import LockHeld
+    from pipelines.messages import RunError
+    from pipelines.resources import ResourceError
+    from pipelines.storage import StorageError
+    from pipelines.train_errors import TrainInputError
+
+    try:
+        return int(command())
+    except (ConfigError, ResourceError, TrainInputError) as error:
+        return _usage(str(error))
+    except (RunError, StorageError, LockHeld) as error:
+        print(f"jobs/train.py: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted; its state stands, start again to go on", file=sys.stderr)
+        return INTERRUPTED
+    except Exception:  # noqa: BLE001 - a person should know that it is not their fault
+        traceback.print_exc()
+        print("jobs/train.py: this is a defect of TalkMOS, please report it", file=sys.stderr)
+        return FAILED
+
+
+def _train(args: argparse.Namespace) -> int:
+    from pipelines.config import load_config
+    from pipelines.train import TrainConfig, preset_file, train
+    from pipelines.train_folds import train_folds
+    from pipelines.train_told import told
+
+    preset = preset_file(args.preset or "optimized")
+    config = load_config(TrainConfig, args.config, overrides(args), base=preset)
+    if config.splits.by == "generator" and config.splits.held_out is None:
+        print(train_folds(config, args.out, address=args.address))
+        return OK
+    print(told(train(config, args.out, address=args.address), args.out))
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

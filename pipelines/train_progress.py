@@ -1,0 +1,78 @@
+"""What a person sees while an evaluator is trained."""
+
+import time
+from typing import Any, TextIO
+
+from model.tasks import TASKS
+from pipelines.progress import LiveLine, bar, duration
+
+
+class CountLine(LiveLine):
+    """How far a part of the work is that goes through clips once."""
+
+    def __init__(self, what: str, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._what = what
+        self._started = time.monotonic()
+
+    def update(self, done: int, total: int, what: str = "") -> None:
+        """Redraw when it is time, and at the end."""
+        if not (self.due() or done == total):
+            return
+        elapsed = time.monotonic() - self._started
+        rate = done / elapsed if elapsed > 0 else 0.0
+        left = duration((total - done) / rate) if rate else "?"
+        share = done / total if total else 1.0
+        text = f"{what or self._what}: {done}/{total} clips ({share:.0%}), {rate:.0f} clips/s"
+        text += f", {left} left" if done < total else ""
+        self.draw(f"{bar(share)} {text}" if self.live else text)
+
+
+class TrainLine(LiveLine):
+    """Epochs and steps done, rate, time left, loss, incidents; a line for each epoch."""
+
+    def __init__(self, epochs: int, steps: int, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._epochs, self._total = epochs, steps
+        self._incidents = 0
+        self._started: float | None = None
+        self._first = 0
+
+    def begin(self, step: int) -> None:
+        """Count time from here: ``step`` steps were done before."""
+        self._started, self._first = time.monotonic(), step
+
+    def progress(self, epoch: int, step: int, loss: float) -> None:
+        """Redraw when it is time."""
+        if self._started is None:
+            self.begin(step - 1)
+        if not self.due() or self._started is None:
+            return
+        elapsed = time.monotonic() - self._started
+        rate = (step - self._first) / elapsed if elapsed > 0 else 0.0
+        left = duration((self._total - step) / rate) if rate > 0 else "?"
+        share = step / self._total
+        text = (
+            f"epoch {epoch + 1}/{self._epochs}, step {step}/{self._total} ({share:.0%}), "
+            f"{rate:.2f} steps/s, at most {left} left, loss {loss:.4f}, "
+            f"{self._incidents} incident{'' if self._incidents == 1 else 's'}"
+        )
+        self.draw(f"{bar(share)} {text}" if self.live else text)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Write what an epoch reached."""
+        plcc = ", ".join(f"{task} {_shown(record['plcc'][task], 3)}" for task in TASKS)
+        mark = ", best so far" if record["best"] else ""
+        self.say(
+            f"epoch {record['epoch'] + 1}: loss {_shown(record['train'].get('total'))}, validation "
+            f"{_shown(record['val']['total'])}{mark}; PLCC {plcc}"
+        )
+
+    def incident(self, text: str) -> None:
+        """Write what went wrong in a step."""
+        self._incidents += 1
+        self.say(text)
+
+
+def _shown(value: float | None, digits: int = 4) -> str:
+    return "undefined" if value is None else f"{value:.{digits}f}"

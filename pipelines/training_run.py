@@ -1,0 +1,474 @@
+"""The loop over epochs, the same on every rank: steps, validation, state, best weights.
+
+It knows nothing of Ray: who the other ranks are, where words go and where clips come from is given
+to it. Which clips a step holds depends on the seed, the epoch and the number of clips in a step,
+not on how many ranks share them.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.evaluator_config import EvaluatorConfig
+from model.loss_config import LossConfig, WeightingConfig
+from model.metrics_config import EvaluationConfig
+from model.tasks import TASKS
+from model.training_config import TrainingConfig
+from pipelines import tensor_file
+from pipelines.leakage import SPLITS
+from pipelines.prefetch import prefetched
+from pipelines.storage import Store
+from pipelines.train_state import best_name, load_state, save_best, save_state
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from model.batch import ClipBatch, ClipTargets
+    from model.learner import Learner, MicroBatch, Ranks, StepResult
+
+HISTORY_STEPS = 1000  # about so many steps of a run are kept in its history
+TELL_SECONDS = 0.25
+
+
+class Clips(Protocol):
+    """Where reduced clips come from."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, clips: NDArray[np.integer]) -> "ClipBatch":
+        """Read clips by number."""
+
+
+@dataclass(frozen=True)
+class ClipLabels:
+    """What is known of C clips, by number.
+
+    Attributes:
+        values: [C, N] label of the clip's video; NaN without one, and where a task needs sound
+            and the clip has none.
+        weight: [C, N] what the label counts for.
+        video: [C] number of the clip's video.
+        frames: [C] real frames.
+        split: [C] index into SPLITS.
+    """
+
+    values: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    video: NDArray[np.int64]
+    frames: NDArray[np.int32]
+    split: NDArray[np.int8]
+
+    def of(self, split: str) -> NDArray[np.int64]:
+        """Return the numbers of a split's clips."""
+        return np.flatnonzero(self.split == SPLITS.index(split))
+
+    def targets(self, clips: NDArray[np.integer]) -> "ClipTargets":
+        """Return the labels of clips as tensors."""
+        import torch
+
+        from model.batch import ClipTargets
+
+        values = self.values[clips]
+        return ClipTargets(
+            torch.from_numpy(values),
+            torch.from_numpy(~np.isnan(values)),
+            torch.from_numpy(self.weight[clips]),
+            torch.from_numpy(self.video[clips]),
+        )
+
+    def per_video(
+        self, clips: NDArray[np.integer], scores: NDArray[np.floating]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Average the scores [n, N] of labelled clips over their videos by real frames.
+
+        Returns:
+            [V, N] scores and [V, N] labels, NaN without a label.
+        """
+        _, video = np.unique(self.video[clips], return_inverse=True)
+        values = self.values[clips].astype(np.float64)
+        weight = np.where(np.isnan(values), 0.0, np.maximum(self.frames[clips], 1)[:, None])
+        total, predicted, labels = (
+            np.zeros((video.max(initial=-1) + 1, len(TASKS))) for _ in "123"
+        )
+        np.add.at(total, video, weight)
+        np.add.at(predicted, video, weight * scores)
+        np.add.at(labels, video, weight * np.nan_to_num(values))
+        with np.errstate(invalid="ignore"):
+            return predicted / total, labels / total  # all clips of a video have the same label
+
+    def training_means(self) -> NDArray[np.float64]:
+        """Return [N] mean label over the training videos; the middle of the scale without any."""
+        clips = self.of("train")
+        _, values = self.per_video(clips, np.zeros((len(clips), len(TASKS))))
+        count = (~np.isnan(values)).sum(axis=0)
+        total = np.nansum(values, axis=0)
+        return np.where(count > 0, total / np.maximum(count, 1), 3.0)
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """What a rank needs to know.
+
+    Attributes:
+        evaluator, loss, weighting, training: Settings.
+        widths: stream -> width.
+        aux_width: Of the auxiliary vector, 0 without one.
+        labels: Of all clips.
+        monitor: Resolved: ``overall``, ``mean`` or ``loss``.
+        start: Weights to begin with (fine-tuning), or None.
+    """
+
+    evaluator: EvaluatorConfig
+    loss: LossConfig
+    weighting: WeightingConfig
+    training: TrainingConfig
+    widths: dict[str, int]
+    aux_width: int
+    labels: ClipLabels
+    monitor: str
+    start: dict[str, NDArray[Any]] | None = None
+
+    def steps_per_epoch(self, ranks: int) -> int:
+        """Return how many steps the training clips make."""
+        group = ranks * self.training.batch_size * self.training.accumulation
+        return -(-len(self.labels.of("train")) // group)
+
+
+def build_learner(task: TrainTask, ranks: "Ranks", device: str) -> "Learner":
+    """Build the evaluator, its losses and its optimiser on a device, the same for any rank."""
+    import torch
+
+    from model.alignment import AlignmentLoss
+    from model.evaluator import build_evaluator
+    from model.learner import Learner
+    from model.weighting import build_weighting
+
+    torch.manual_seed(task.training.seed)
+    evaluator = build_evaluator(task.evaluator, task.widths, task.aux_width)
+    means = task.labels.training_means()
+    if task.start is None:
+        evaluator.start_at(means.tolist())
+    else:
+        evaluator.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in task.start.items()})
+    alignment = None
+    if task.loss.alignment.weight:
+        alignment = AlignmentLoss(task.evaluator.width, task.loss.alignment).to(device)
+    return Learner(
+        evaluator.to(device),
+        build_weighting(task.weighting).to(device),
+        alignment,
+        loss=task.loss,
+        config=task.training,
+        total_steps=task.training.epochs * task.steps_per_epoch(ranks.size),
+        means=torch.from_numpy(means),
+        ranks=ranks,
+    )
+
+
+class TooManyNotFiniteError(Exception):
+    """Training cannot go on: losses are NaN or infinite again and again."""
+
+
+class TrainingRun:
+    """Trains, validates, saves; see the module.
+
+    Args:
+        task: What to train, on what.
+        clips: Where reduced clips come from.
+        learner: From :func:`build_learner`.
+        store: The output; state goes below ``state/``.
+        tell: Hears ``(kind, value)``: ``progress``, ``step``, ``epoch``, ``incident``, ``note``.
+            Only rank 0 speaks.
+    """
+
+    def __init__(
+        self,
+        task: TrainTask,
+        clips: Clips,
+        learner: "Learner",
+        store: Store,
+        tell: Callable[[str, Any], None],
+    ) -> None:
+        self.task, self.clips, self.learner, self.store = task, clips, learner, store
+        self.ranks = learner.ranks
+        self._tell = tell if self.ranks.rank == 0 else lambda *_: None
+        self.per_epoch = task.steps_per_epoch(self.ranks.size)
+        self.epoch = 0
+        self.position = 0  # steps of this epoch that are done
+        self.history: dict[str, list[Any]] = {"epochs": [], "steps": [], "incidents": []}
+        self.sums: dict[str, list[float]] = {}  # name -> [sum, count] over this epoch
+        self.best: dict[str, Any] | None = None  # epoch, step, value, weights
+        self.stale = 0
+        self.over = False
+        self.seconds = {"data": 0.0, "steps": 0.0, "validation": 0.0, "state": 0.0}
+        self._told = self._saved = time.monotonic()
+
+    # --- the loop
+
+    def run(self) -> None:
+        """Train to the end, from the newest state if there is one.
+
+        Raises:
+            TooManyNotFiniteError: See ``training.max_not_finite``.
+        """
+        stored = load_state(self.store)
+        if stored is not None:
+            self._restore(*stored)
+        while not self.over:
+            self._train_epoch()
+            self._end_epoch()
+
+    def _train_epoch(self) -> None:
+        waited = time.monotonic()
+        for groups, micros, offset in prefetched(self._plan()):
+            now = time.monotonic()
+            self.seconds["data"] += now - waited
+            result = self.learner.step(micros, offset=offset, size=len(groups))
+            self.position += 1
+            self._note_step(result, groups)
+            waited = time.monotonic()
+            self.seconds["steps"] += waited - now
+            self._progress(result)
+            every = self.learner.steps % self.task.training.state_steps == 0
+            if every or self._state_is_due(waited):
+                self._save()
+                waited = time.monotonic()
+
+    def _plan(self) -> Iterator[tuple[NDArray[np.int64], "list[MicroBatch]", int]]:
+        """Yield for each step left of the epoch all its clips, this rank's part, its offset."""
+        training = self.task.training
+        numbers = self.task.labels.of("train")
+        order = np.random.default_rng([training.seed, self.epoch]).permutation(numbers)
+        size = self.ranks.size * training.batch_size * training.accumulation
+        for step in range(self.position, self.per_epoch):
+            group = order[step * size : (step + 1) * size]
+            parts = np.array_split(group, self.ranks.size)
+            own = parts[self.ranks.rank]
+            offset = sum(len(part) for part in parts[: self.ranks.rank])
+            micros = [
+                own[i : i + training.batch_size] for i in range(0, len(own), training.batch_size)
+            ]
+            yield group, [(self.clips.read(m), self.task.labels.targets(m)) for m in micros], offset
+
+    def _state_is_due(self, now: float) -> bool:
+        # Only rank 0 writes, and writing depends on nothing of the other ranks.
+        return self.ranks.rank == 0 and now - self._saved > self.task.training.state_seconds
+
+    def judge_all(self) -> NDArray[np.float32]:
+        """Judge every clip with the weights of the best epoch -> [C, N]."""
+        import torch
+
+        assert self.best is not None  # run() ends with one
+        self.ranks.add_up(torch.zeros(1, device=self.learner.device))  # rank 0 has written them
+        self.learner.adopt(tensor_file.read(self.store, self.best["weights"])[0])
+        return self.predict(np.arange(len(self.clips)))
+
+    # --- what a step leaves behind
+
+    def _note_step(self, result: "StepResult", group: NDArray[np.int64]) -> None:
+        step = self.learner.steps
+        losses = dict(zip(TASKS, result.losses.tolist(), strict=True))
+        if result.taken:
+            for name, value in {**losses, **result.coupled, "total": result.total}.items():
+                if not math.isnan(value):
+                    entry = self.sums.setdefault(name, [0.0, 0.0])
+                    entry[0] += value
+                    entry[1] += 1
+        if result.overflow:
+            self.sums.setdefault("overflows", [0.0, 0.0])[0] += 1
+        every = max(1, self.learner.total_steps // HISTORY_STEPS)
+        if step % every == 0 or step == 1:
+            record = {
+                "step": step,
+                "epoch": self.epoch,
+                "total": _number(result.total),
+                **{name: _number(value) for name, value in losses.items()},
+                **{name: _number(value) for name, value in result.coupled.items()},
+                "weights": self._weights(),
+                "lr": result.learning_rates,
+                "grad_norm": _number(result.grad_norm),
+            }
+            self.history["steps"].append(record)
+            self._tell("step", record)
+        if result.culprits or result.explosion:
+            self._incident(result, group)
+
+    def _incident(self, result: "StepResult", group: NDArray[np.int64]) -> None:
+        positions = list(result.culprits) or list(range(len(group)))
+        record = {
+            "step": self.learner.steps,
+            "epoch": self.epoch,
+            "kind": "not_finite" if result.culprits else "explosion",
+            "value": str(result.total) if result.culprits else result.grad_norm,
+            "clips": [int(group[i]) for i in positions],
+        }
+        self.history["incidents"].append(record)
+        self._tell("incident", record)
+        if result.culprits and self.learner.not_finite > self.task.training.max_not_finite:
+            raise TooManyNotFiniteError(
+                f"the loss was NaN or infinite in {self.learner.not_finite} steps, more than "
+                f"training.max_not_finite = {self.task.training.max_not_finite}"
+            )
+
+    def _weights(self) -> dict[str, float]:
+        return dict(zip(TASKS, self.learner.weighting.weights().tolist(), strict=True))
+
+    def _progress(self, result: "StepResult") -> None:
+        now = time.monotonic()
+        if now - self._told < TELL_SECONDS:
+            return
+        self._told = now
+        self._tell("progress", (self.epoch, self.learner.steps, result.total))
+
+    # --- validation
+
+    def predict(self, clips: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Judge clips [n] with the weights that are validated, shared by the ranks -> [n, N]."""
+        import torch
+
+        size = self.task.training.batch_size
+        own = np.array_split(np.arange(len(clips)), self.ranks.size)[self.ranks.rank]
+        pieces = [own[i : i + size] for i in range(0, len(own), size)]
+        scores = torch.zeros(len(clips), len(TASKS), device=self.learner.device)
+        read = ((piece, self.clips.read(clips[piece])) for piece in pieces)
+        for piece, batch in prefetched(read):
+            part = self.learner.predict(batch).scores
+            scores[torch.from_numpy(piece).to(scores.device)] = part
+        self.ranks.add_up(scores)
+        return np.asarray(scores.cpu().numpy(), np.float32)
+
+    def _validate(self) -> dict[str, Any]:
+        import torch
+
+        from model.losses import label_weight, task_loss_sums
+        from model.metrics import Pairs, measure
+
+        clips = self.task.labels.of("val")
+        scores = self.predict(clips)
+        targets = self.task.labels.targets(clips)
+        weight = label_weight(targets)
+        plain = LossConfig(l1=self.task.loss.l1)  # smoothing is for training
+        sums = task_loss_sums(torch.from_numpy(scores), targets, plain)
+        losses = [
+            _number(float(s / w)) if w > 0 else None for s, w in zip(sums, weight, strict=True)
+        ]
+        known = [value for value in losses if value is not None]
+        predicted, labels = self.task.labels.per_video(clips, scores)
+        found: dict[str, dict[str, float | None]] = {"plcc": {}, "srcc": {}}
+        for index, task in enumerate(TASKS):
+            if not np.isfinite(predicted[:, index]).all():
+                found["plcc"][task] = found["srcc"][task] = None
+                continue
+            values = measure(
+                Pairs.of(predicted[:, index], labels[:, index]),
+                EvaluationConfig(rounds=0),
+                ("plcc", "srcc"),
+            )
+            for name, by_task in found.items():
+                by_task[task] = values[name].value
+        total = float(np.mean(known)) if known else None
+        with np.errstate(invalid="ignore", divide="ignore"):
+            correlations = np.corrcoef(predicted, rowvar=False)
+        return {
+            "val": {"total": total, **dict(zip(TASKS, losses, strict=True))},
+            **found,
+            "correlations": [[_number(float(v)) for v in row] for row in correlations],
+        }
+
+    def _monitor(self, record: dict[str, Any]) -> float | None:
+        """Return what chooses the checkpoint; higher is better, None when it is undefined."""
+        if self.task.monitor == "loss":
+            loss = record["val"]["total"]
+            return None if loss is None else -loss
+        plcc: dict[str, float | None] = record["plcc"]
+        if self.task.monitor == "overall":
+            return plcc["overall"]
+        weights = self.task.training.monitor_weights
+        pairs = [
+            (value, weights.get(task, 1.0))
+            for task in TASKS
+            if (value := plcc[task]) is not None and weights.get(task, 1.0) > 0
+        ]
+        return sum(v * w for v, w in pairs) / sum(w for _, w in pairs) if pairs else None
+
+    def _end_epoch(self) -> None:
+        started = time.monotonic()
+        record: dict[str, Any] = {
+            "epoch": self.epoch,
+            "step": self.learner.steps,
+            "train": {n: _number(s / c) for n, (s, c) in self.sums.items() if c},
+            "overflows": int(self.sums.get("overflows", [0])[0]),
+            **self._validate(),
+            "weights": self._weights(),
+            "lr": {g["part"]: g["lr"] for g in self.learner.optimizer.param_groups},
+            "grad_norm": self.learner.recent_norm(),
+        }
+        record["monitor"] = value = self._monitor(record)
+        # The first epoch is kept whatever it is worth: a run always ends with a checkpoint.
+        before = None if self.best is None else self.best["value"]
+        better = self.best is None or (value is not None and (before is None or value > before))
+        record["best"] = better
+        if better:
+            step = self.learner.steps
+            name = best_name(step)
+            self.best = {"epoch": self.epoch, "step": step, "value": value, "weights": name}
+            if self.ranks.rank == 0:
+                save_best(self.store, step, self.learner.judged_weights())
+        self.stale = 0 if better else self.stale + 1
+        self.epoch += 1
+        self.position = 0
+        self.sums = {}
+        patience = self.task.training.patience
+        stopped = patience is not None and self.stale >= patience
+        self.over = self.epoch >= self.task.training.epochs or stopped
+        if stopped and self.epoch < self.task.training.epochs:
+            self._tell("note", f"stopped early: no better epoch in {self.stale}")
+        self.seconds["validation"] += time.monotonic() - started
+        record["seconds"] = round(sum(self.seconds.values()), 3)
+        self.history["epochs"].append(record)
+        self._tell("epoch", record)
+        self._save()
+
+    # --- state
+
+    def _save(self) -> None:
+        if self.ranks.rank:
+            return
+        started = time.monotonic()
+        tensors, values = self.learner.state()
+        save_state(
+            self.store,
+            self.learner.steps,
+            tensors,
+            {
+                "learner": values,
+                "epoch": self.epoch,
+                "position": self.position,
+                "history": self.history,
+                "sums": self.sums,
+                "best": self.best,
+                "best_weights": None if self.best is None else self.best["weights"],
+                "stale": self.stale,
+                "over": self.over,
+                "seconds": self.seconds,
+            },
+        )
+        self._saved = time.monotonic()
+        self.seconds["state"] += self._saved - started
+
+    def _restore(self, tensors: "dict[str, Tensor]", values: dict[str, Any]) -> None:
+        self.learner.restore(tensors, values["learner"])
+        self.epoch, self.position = values["epoch"], values["position"]
+        self.history, self.sums = values["history"], values["sums"]
+        self.best, self.stale, self.over = values["best"], values["stale"], values["over"]
+        self.seconds = values["seconds"]
+        self._tell("resumed", (self.epoch, self.learner.steps))
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
