@@ -88,7 +88,7 @@ class DualPath(nn.Module):
         streams: Mapping[str, Tensor],
         present: Mapping[str, Tensor],
         kept: Mapping[str, Tensor],
-        frame_mask: Tensor,
+        frame_mask: Tensor,  # noqa: ARG002  # of the interface; `kept` never exceeds it
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See :class:`model.blocks.Trunk`."""
         encoded = {

@@ -232,8 +232,21 @@ class Learner:
                 torch.autograd.backward(self.scaler.scale(total))
             sums[: len(TASKS)] += losses.detach()
             sums[-1] += total.detach()
+        if not sums[-1].isfinite():
+            self._blame_inputs(batches, flags, offset)
         self.ranks.add_up(sums)
         return self._finish(sums, active, flags, task_grads, rates)
+
+    @staticmethod
+    def _blame_inputs(batches: Sequence[MicroBatch], flags: Tensor, position: int) -> None:
+        """Flag clips with values that are not finite, whether or not their scores show it."""
+        for batch, _ in batches:
+            bad = torch.zeros(len(batch), dtype=torch.bool, device=flags.device)
+            for name, values in batch.streams.items():
+                wrong = ~values.isfinite().all(dim=2) & batch.present[name]
+                bad |= wrong.any(dim=1)
+            flags[position : position + len(batch)] += bad.float()
+            position += len(batch)
 
     def _counts(self, batches: Sequence[MicroBatch]) -> Tensor:
         """Count over the whole step, on all ranks: [N + 2] label weights, clips, micro-batches."""

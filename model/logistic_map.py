@@ -2,12 +2,12 @@
 
     f(x) = b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))
 
-fitted by least squares from VQEG's start [max y, min y, mean x, 0.5] or a better one. VQEG, "Final report from the Video Quality Experts Group on the
-validation of objective models of video quality assessment, phase II" (2003). It is monotone by its
-form; nothing else makes it so. b3 and |b4| are kept where they can be told from data: the curve's
-middle at most 10 ranges of the predictions outside them, its width between 1/1000 (a step) and 10
-ranges (a straight line to 1 part in 4000). Without limits a straight relation has no best fit, only
-ever larger parameters.
+fitted by least squares from VQEG's start [max y, min y, mean x, 0.5] or a better one (VQEG, "Final
+report on the validation of objective models of video quality assessment, phase II", 2003). It is
+monotone by its form; nothing else makes it so. b3 and |b4| are kept where they can be told from
+data: the curve's middle at most 10 ranges of the predictions outside them, its width between 1/1000
+of the range (a step) and 10 ranges (a straight line to 1 part in 4000). Without limits a straight
+relation has no best fit, only ever larger parameters.
 
 A mapping with b1 < b2 falls: it would turn predictions that run against the labels into good ones,
 so it is found and reported, never used.
@@ -104,7 +104,9 @@ def _starts(x: Floats) -> Floats:
     )
     widths = np.log(span * _GRID_WIDTHS)
     grid = np.stack(np.meshgrid(middles, widths), axis=-1).reshape(-1, 2)
-    return np.clip(np.concatenate([[[x.mean(), np.log(_START_WIDTH)]], grid]), low, high)
+    starts = np.concatenate([[[x.mean(), np.log(_START_WIDTH)]], grid])
+    limited: Floats = np.clip(starts, low, high)
+    return limited
 
 
 def _best_starts(x: Floats, y: Floats, weights: Floats) -> Floats:
@@ -122,7 +124,8 @@ def _best_starts(x: Floats, y: Floats, weights: Floats) -> Floats:
     covariance = product - mean * (weights @ y / n[:, 0])[:, None]
     flat = variance <= _FLAT * square + _FLAT**3
     explained = np.where(flat, 0.0, covariance**2 / np.where(flat, 1.0, variance))  # [R, K]
-    return starts[explained.argmax(1)]
+    best: Floats = starts[explained.argmax(1)]
+    return best
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Attention(nn.Module):
             weight, bias = self.in_proj_weight, self.in_proj_bias
             q = F.linear(x, weight[:width], bias[:width])
             k, v = F.linear(memory, weight[width:], bias[width:]).chunk(2, dim=-1)
-        # A softmax over nothing is NaN, in the gradient too: with no key, all keys are open.
+        # Some kernels make NaN of a softmax over nothing: with no key, all keys are open.
         open_keys = mask | ~mask.any(dim=1, keepdim=True)  # [B, S]
         y = F.scaled_dot_product_attention(
             self._split(q),

@@ -141,8 +141,17 @@ def told(metrics: Metrics, splits: Sequence[str] = SPLITS) -> str:
         for task, found in metrics["splits"][split].items():
             cells = [_cell(found["metrics"][name]) for name in SHOWN]
             rows.append([TITLES[task], str(found["n"]), *cells])
-        lines += [f"{split} ({note if boot['rounds'] else 'no intervals'})", *_table(rows), ""]
+        lines += [f"{split} ({note if boot['rounds'] else 'no intervals'})", *_table(rows)]
+        if boot["rounds"]:
+            lines += [f"  {reason}" for reason in _without_interval(metrics["splits"][split])]
+        lines.append("")
     return "\n".join(lines).rstrip()
+
+
+def _without_interval(tasks: Mapping[str, Any]) -> list[str]:
+    """Say why figures that are shown have no interval, each reason once."""
+    shown = [found["metrics"][name] for found in tasks.values() for name in SHOWN]
+    return sorted({v["reason"] for v in shown if v["value"] is not None and v["low"] is None})
 
 
 def _cell(value: Mapping[str, Any]) -> str:

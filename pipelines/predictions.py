@@ -69,7 +69,7 @@ class ClipPredictions:
     def judged(self) -> Floats:
         """Scores [C, N] with NaN where the clip cannot be judged."""
         unjudged = ~self.has_sound[:, None] & _SOUND
-        return np.where(unjudged, np.nan, self.scores)
+        return np.where(unjudged, np.nan, self.scores.astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,10 +217,13 @@ def _run(
     recipe: Any,
     words: Board,
 ) -> list[Any]:
+    import logging
+
     from ray.data import DataContext
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # the progress line says what matters
     context = DataContext.get_current()
-    kept = (context.enable_progress_bars, context.target_max_block_size, context.verbose_progress)
+    kept = (context.enable_progress_bars, context.target_max_block_size)
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK_BYTES
     try:
@@ -236,7 +239,7 @@ def _run(
         blocks: list[Any] = dataset.materialize().to_arrow_refs()
         return blocks
     finally:
-        context.enable_progress_bars, context.target_max_block_size, context.verbose_progress = kept
+        context.enable_progress_bars, context.target_max_block_size = kept
 
 
 def _reduce_shard(

@@ -36,7 +36,7 @@ def train_folds(
     with connected(address, local_cpus=local_cpus):
         for number, name in enumerate(names):
             line.say(f"\nfold {number + 1} of {len(names)}: without {display_text(name)}")
-            splits = config.splits.model_copy(update={"held_out": name})
+            splits = config.splits.model_copy(update={"by": "generator", "held_out": name})
             fold = f"{out.rstrip('/')}/{folder_of(name)}"
             train_on(found, config.model_copy(update={"splits": splits}), fold)
             metrics[name] = json.loads(Store.at(fold).read_bytes(evaluate.NAME))

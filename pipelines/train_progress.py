@@ -45,7 +45,7 @@ class TrainLine(LiveLine):
     def progress(self, epoch: int, step: int, loss: float) -> None:
         """Redraw when it is time."""
         if self._started is None:
-            self.begin(step - 1)
+            self.begin(step)
         if not self.due() or self._started is None:
             return
         elapsed = time.monotonic() - self._started

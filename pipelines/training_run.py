@@ -361,7 +361,7 @@ class TrainingRun:
         predicted, labels = self.task.labels.per_video(clips, scores)
         found: dict[str, dict[str, float | None]] = {"plcc": {}, "srcc": {}}
         for index, task in enumerate(TASKS):
-            if not np.isfinite(predicted[:, index]).all():
+            if not np.isfinite(scores[:, index]).all():
                 found["plcc"][task] = found["srcc"][task] = None
                 continue
             values = measure(
@@ -373,7 +373,7 @@ class TrainingRun:
                 by_task[task] = values[name].value
         total = float(np.mean(known)) if known else None
         with np.errstate(invalid="ignore", divide="ignore"):
-            correlations = np.corrcoef(predicted, rowvar=False)
+            correlations = np.corrcoef(scores, rowvar=False)
         return {
             "val": {"total": total, **dict(zip(TASKS, losses, strict=True))},
             **found,

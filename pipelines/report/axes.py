@@ -123,8 +123,7 @@ def log_domain(values: Iterable[float]) -> tuple[float, float]:
     known = [value for value in values if value > 0]
     if not known:
         return 0.1, 10.0
-    low, high = min(known), max(known)
-    if high / low < 1.5:
-        return low / 2, high * 2
-    margin = (high / low) ** 0.05
-    return low / margin, high * margin
+    low, high = math.log10(min(known)), math.log10(max(known))
+    margin = 0.05 * (high - low) if high - low > math.log10(1.5) else math.log10(2)
+    # Within what a float can hold: exploding gradients come near.
+    return 10.0 ** max(low - margin, -300.0), 10.0 ** min(high + margin, 300.0)

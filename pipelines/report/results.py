@@ -8,7 +8,6 @@ from pipelines.report.html import Html, el, finite, join, number
 from pipelines.report.page import Cell, Column, details, table
 from pipelines.report.training_curves import SHORT
 
-NBSP = "\u00a0"
 HEADLINE = ("plcc", "srcc", "krcc", "ccc", "rmse", "mae")
 ORDER = ("test", "val", "train")
 SPLITS = {"test": "test", "val": "validation", "train": "training"}
@@ -77,8 +76,8 @@ def _tile(title: str, figures: Mapping[str, Any]) -> Html:
     for key, name in (("srcc", "SRCC"), ("rmse", "RMSE")):
         other = finite((found.get(key) or {}).get("value"))
         if other is not None:
-            rest.append(f"{name}{NBSP}{number(other)}")
-    rest.append(f"n{NBSP}={NBSP}{figures['n']:,}")
+            rest.append(f"{name} {number(other)}")
+    rest.append(f"n = {figures['n']:,}")
     return el(
         "div",
         el("div", title, class_="name"),

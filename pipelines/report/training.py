@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from model.tasks import HIGH, LOW, TASKS, TITLES
 from pipelines.report.charts import Point, heat_map, histogram, scatter
 from pipelines.report.generic import bullets, generic
+from pipelines.report.groups import group_errors, where
 from pipelines.report.html import Html, el, finite, join, name_of, number
 from pipelines.report.page import (
     Cell,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WORST = 20  # videos listed per task
-GROUPS_DRAWN = 20
-GROUPS_LISTED = 500
 Columns = Mapping[str, Sequence[Any]]
 
 
@@ -60,8 +59,8 @@ def training_report(
         Section("results", "Results", _results(metrics)),
         Section("scatter", "Predictions and labels", _scatters(columns, held_out)),
         Section("learning", "Learning", learning(history)),
-        Section("correlations", "How tasks move together", _correlations(metrics, held_out)),
-        Section("groups", "Errors by group", _groups(metrics)),
+        Section("correlations", "How tasks move together", _correlations(metrics)),
+        Section("groups", "Errors by group", group_errors(metrics)),
         Section("worst", "Worst videos", _worst(columns)),
         Section("data", "Data", _data(data_report)),
         Section("incidents", "Incidents", incidents(history)),
@@ -168,7 +167,7 @@ def _said(video: object, predicted: float | None, label: float | None) -> str:
     return f"{video}: predicted {number(predicted, 2)}, label {number(label, 2)}"
 
 
-def _correlations(metrics: Mapping[str, Any], split: str | None) -> Html:
+def _correlations(metrics: Mapping[str, Any]) -> Html:
     found = metrics.get("correlations") or {}
     names = [SHORT[task] for task in TASKS]
     shown = []
@@ -180,81 +179,12 @@ def _correlations(metrics: Mapping[str, Any], split: str | None) -> Html:
             shown.append(figure(chart, title))
     if not shown:
         return el("p", "Not measured.", class_="quiet")
-    where = f" ({SPLITS[split]} split)" if split else ""
     said = (
-        f"Pearson correlation between the tasks{where}. Predictions that move together much more "
-        "than the labels do mean that the heads say the same five times. A dash is undefined."
+        f"Pearson correlation between the tasks {where(metrics)}. Predictions that move "
+        "together much more than the labels do mean that the heads say the same five times. "
+        "A dash is undefined."
     )
     return join([el("p", said), grid(*shown)])
-
-
-def _groups(metrics: Mapping[str, Any]) -> Html:
-    parts = []
-    for kind, groups in (metrics.get("groups") or {}).items():
-        if groups:
-            parts += [el("h3", f"By {name_of(kind)}"), _group_part(str(kind), groups)]
-    if not parts:
-        said = "Neither the labels nor the features name a generator or a speaker."
-        return el("p", said, class_="quiet")
-    said = (
-        "Bias is the mean of prediction minus label: above 0 the group is flattered. "
-        "MAE is the mean absolute error."
-    )
-    return join([el("p", said), *parts])
-
-
-def _group_part(kind: str, groups: Mapping[str, Any]) -> Html:
-    by_size = sorted(groups, key=lambda name: (-_size(groups[name]), str(name)))
-    drawn = by_size[:GROUPS_DRAWN]
-    names = [SHORT[task] for task in TASKS]
-    charts = []
-    for key, title in (("bias", "Bias"), ("mae", "MAE")):
-        matrix = [[_of(groups[name], task, key) for task in TASKS] for name in drawn]
-        known = [abs(value) for row in matrix for value in row if value is not None]
-        chart = heat_map(
-            matrix,
-            rows=[str(name) for name in drawn],
-            columns=names,
-            title=f"{title} by {name_of(kind)} and task",
-            # Differences of a hundredth shall not look like an alarm.
-            limit=max([0.5, *known]),
-        )
-        charts.append(figure(chart, title, "in points of the scale"))
-    columns = [Column(name_of(kind), "name")]
-    columns += [Column(f"{SHORT[task]} {what}", "number") for task in TASKS for what in _GROUP]
-    rows = [
-        [name_of(name), *(cell for task in TASKS for cell in _group_cells(groups[name], task))]
-        for name in by_size[:GROUPS_LISTED]
-    ]
-    listed = table(columns, rows, label=f"Errors by {name_of(kind)}", tall=True)
-    cut = []
-    if len(by_size) > len(drawn):
-        cut.append(f"Drawn: the {len(drawn)} of {len(by_size):,} with the most labels.")
-    if len(by_size) > GROUPS_LISTED:
-        cut.append(f"Listed: the {GROUPS_LISTED} with the most labels.")
-    note = el("p", " ".join(cut), class_="quiet") if cut else None
-    return join([grid(*charts), note, details("As a table", listed)])
-
-
-_GROUP = ("n", "bias", "MAE")
-
-
-def _group_cells(group: Mapping[str, Any], task: str) -> list[Cell]:
-    found = group.get(task)
-    count = int(found["n"]) if found else 0
-    return [
-        Cell(f"{count:,}", count),
-        figure_cell(_of(group, task, "bias")),
-        figure_cell(_of(group, task, "mae")),
-    ]
-
-
-def _of(group: Mapping[str, Any], task: str, key: str) -> float | None:
-    return finite((group.get(task) or {}).get(key))
-
-
-def _size(group: Mapping[str, Any]) -> int:
-    return max((int(found["n"]) for found in group.values()), default=0)
 
 
 def _worst(columns: Columns) -> Html:

@@ -19,9 +19,16 @@ TERMS = ("consistency", "ranking", "alignment")  # of the loss, beside the tasks
 
 
 def chosen_epoch(history: Mapping[str, Any]) -> int | None:
-    """Return the epoch whose weights the checkpoint holds: the last one marked as best."""
-    best = [epoch["epoch"] for epoch in history.get("epochs", []) if epoch.get("best")]
-    return int(best[-1]) if best else None
+    """Return the epoch whose weights the checkpoint holds: the last one marked as best.
+
+    ``history.json`` counts epochs from 0; what people read counts from 1, as here.
+    """
+    best = [_count(epoch) for epoch in history.get("epochs", []) if epoch.get("best")]
+    return best[-1] if best else None
+
+
+def _count(epoch: Mapping[str, Any]) -> int:
+    return int(epoch["epoch"]) + 1
 
 
 def learning(history: Mapping[str, Any]) -> Html:
@@ -48,7 +55,7 @@ def learning(history: Mapping[str, Any]) -> Html:
     ]  # fmt: skip
     terms = [name for name in TERMS if any(_get(epoch, "train", name) for epoch in epochs)]
     if terms:
-        x = [epoch["epoch"] for epoch in epochs]
+        x = [_count(epoch) for epoch in epochs]
         lines = [Line(name, x, [_get(epoch, "train", name) for epoch in epochs]) for name in terms]
         chart = _over_epochs(lines, "Other terms of the loss", best)
         shown.append(figure(chart, "Other terms of the loss", f"training: {', '.join(terms)}"))
@@ -65,7 +72,7 @@ def _over_epochs(lines: Sequence[Line], title: str, best: int | None) -> Html:
 
 
 def _loss(epochs: Sequence[Mapping[str, Any]], best: int | None) -> Html:
-    x = [epoch["epoch"] for epoch in epochs]
+    x = [_count(epoch) for epoch in epochs]
     lines = [
         Line(name, x, [_get(epoch, part, "total") for epoch in epochs])
         for part, name in (("train", "training"), ("val", "validation"))
@@ -74,7 +81,7 @@ def _loss(epochs: Sequence[Mapping[str, Any]], best: int | None) -> Html:
 
 
 def _per_task(epochs: Sequence[Mapping[str, Any]], part: str, best: int | None, title: str) -> Html:
-    x = [epoch["epoch"] for epoch in epochs]
+    x = [_count(epoch) for epoch in epochs]
     lines = [
         Line(SHORT[task], x, [_get(epoch, part, task) for epoch in epochs], series=index)
         for index, task in enumerate(TASKS)
@@ -91,22 +98,27 @@ def _rates(history: Mapping[str, Any]) -> Html:
     steps = _steps(history)
     x = [step["step"] for step in steps]
     names: dict[tuple[float | None, ...], list[str]] = {}
-    for name in ("trunk", *TASKS):
+    for name in dict.fromkeys(key for step in steps for key in step.get("lr") or {}):
         values = tuple(_get(step, "lr", name) for step in steps)
         names.setdefault(values, []).append(name)
     # Rates that are the same at every step are one line, not five on top of each other.
     lines = [
-        Line(_rate_name(group), x, values, series=7 if "trunk" in group else TASKS.index(group[0]))
+        Line(_rate_name(group), x, values, series=_rate_series(group))
         for values, group in names.items()
     ]
     return line_chart(lines, title="Learning rate over steps", x_label="step", whole_x=True)
 
 
 def _rate_name(group: Sequence[str]) -> str:
-    heads = [name for name in group if name != "trunk"]
-    if len(heads) == len(TASKS):
-        return "trunk and heads" if "trunk" in group else "heads"
+    if set(TASKS) <= set(group):
+        group = [*(name for name in group if name not in TASKS), "heads"]
     return ", ".join(SHORT.get(name, name) for name in group)
+
+
+def _rate_series(group: Sequence[str]) -> int:
+    if "trunk" in group:
+        return 7
+    return next((index for index, task in enumerate(TASKS) if task in group), 6)
 
 
 def _gradients(history: Mapping[str, Any]) -> Html:
@@ -122,13 +134,13 @@ def _gradients(history: Mapping[str, Any]) -> Html:
 def _table(epochs: Sequence[Mapping[str, Any]]) -> Html:
     columns = [
         Column(title, "number")
-        for title in ("epoch", "steps", "seconds", "training loss", "validation loss")
+        for title in ("epoch", "steps", "seconds so far", "training loss", "validation loss")
     ]
     columns += [Column(f"PLCC {SHORT[task]}", "number") for task in TASKS]
     columns += [Column("watched", "number"), Column("best so far")]
     rows = [
         [
-            Cell(epoch["epoch"], epoch["epoch"]),
+            Cell(_count(epoch), _count(epoch)),
             Cell(f"{epoch['step']:,}", epoch["step"]),
             figure_cell(epoch.get("seconds"), 1),
             figure_cell(_get(epoch, "train", "total"), 4),
@@ -166,5 +178,8 @@ def incidents(history: Mapping[str, Any]) -> Html:
         Column("value", "number"),
         Column("video (clip)", "name"),
     ]
-    said = f"{len(found):,} incidents; such a step changes no weights."
+    said = (
+        f"{len(found):,} in all. A step whose loss is not finite changes no weights; at an "
+        "explosion the gradient norm is far above the recent ones."
+    )
     return join([el("p", said), table(columns, rows, label="Incidents", tall=len(rows) > 15)])

@@ -1,6 +1,7 @@
 """Damaged demo videos: is each damage what it says it is, by a measure of its own?"""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -197,12 +198,17 @@ def test_a_frozen_picture_stands_still_as_long_as_it_says(
     expected = [start <= i and i + 1 < end for i in range(24)]
     assert still.tolist() == expected
     assert damage.measures(25) == {"start_s": start / FPS, "end_s": end / FPS}
-    np.testing.assert_array_equal(shown[[*range(start + 1), *range(end, 25)]],
-                                  np.array(short)[[*range(start + 1), *range(end, 25)]])  # fmt: skip
+    moving = [*range(start + 1), *range(end, 25)]
+    np.testing.assert_array_equal(shown[moving], np.array(short)[moving])
 
 
-def test_a_frozen_mouth_stands_still_while_the_head_moves(said: Utterance) -> None:
-    moves = poses(said, CLEAN.seed)[10:50]  # amid speech
+def test_a_frozen_mouth_stands_still_while_the_head_moves() -> None:
+    moves = [
+        Pose(
+            opening=0.5 + 0.4 * np.sin(i), width=0.1 * np.cos(i), rounding=0.02 * i, roll=0.001 * i
+        )
+        for i in range(40)
+    ]
     damage = Damage("frozen_mouth", 0.5)
     frozen = damaged_poses(moves, damage, 1)
     assert [replace(p, opening=0, width=0, rounding=0) for p in frozen] == [
@@ -210,10 +216,7 @@ def test_a_frozen_mouth_stands_still_while_the_head_moves(said: Utterance) -> No
     ]
     # Drawn with the head at rest, only the mouth can change the picture.
     face = Face(Look())
-    drawn = np.array(
-        [face.draw(Pose(opening=p.opening, width=p.width, rounding=p.rounding)) for p in frozen],
-        dtype=int,
-    )
+    drawn = np.array([face.draw(replace(p, roll=0.0)) for p in frozen], dtype=int)
     still = np.abs(np.diff(drawn, axis=0)).max(axis=(1, 2, 3)) == 0
     assert still.tolist() == [10 <= i < 29 for i in range(39)]
     assert damage.measures(40) == {"start_s": 10 / FPS, "end_s": 30 / FPS}
@@ -239,9 +242,7 @@ def test_jitter_shakes_the_head_and_leaves_the_mouth(said: Utterance) -> None:
             np.float32(cv2.cvtColor(face.draw(p), cv2.COLOR_RGB2GRAY)[100:240, 90:230])
             for p in sequence
         ]
-        steps = [
-            np.hypot(*cv2.phaseCorrelate(a, b)[0]) for a, b in zip(grays, grays[1:], strict=False)
-        ]
+        steps = [np.hypot(*cv2.phaseCorrelate(a, b)[0]) for a, b in pairwise(grays)]
         jumps.append(np.median(steps))
     assert jumps[1] > 3 * jumps[0]
     assert jumps[2] > 1.3 * jumps[1]

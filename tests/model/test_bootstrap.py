@@ -79,8 +79,8 @@ def test_copies_inside_a_group_change_no_interval() -> None:
     # Kendall's tie correction and n - 1 in rmse* count pairs, so copies do count there.
     for name in METRICS.keys() - {"krcc", "rmse_star", "outlier_ratio"}:
         a, b = once[name], copies[name]
-        expected = pytest.approx([a.value, a.low, a.high], abs=1e-7)
-        assert [b.value, b.low, b.high] == expected, name
+        close = 1e-4 if "mapped" in name else 1e-9
+        assert [b.value, b.low, b.high] == pytest.approx([a.value, a.low, a.high], abs=close), name
 
 
 def test_the_order_of_the_rows_changes_nothing() -> None:
@@ -92,9 +92,10 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
     b = measure(Pairs.of(x[mixed], y[mixed], shuffled), QUICK)
     for name, value in a.items():
         if value.value is not None:
-            assert b[name].value == pytest.approx(value.value, abs=1e-9), name
-            assert b[name].low == pytest.approx(value.low, abs=1e-7), name
-            assert b[name].high == pytest.approx(value.high, abs=1e-7), name
+            got = [b[name].value, b[name].low, b[name].high]
+            expected = [value.value, value.low, value.high]
+            # A fit of the mapping ends when it gains next to nothing, not at the last digit.
+            assert got == pytest.approx(expected, abs=1e-4 if "mapped" in name else 1e-9), name
 
 
 def test_a_wider_level_gives_a_wider_interval() -> None:

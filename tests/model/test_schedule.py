@@ -90,3 +90,10 @@ def test_impossible_steps_are_refused(step, total):
 def test_periods_that_explode_are_refused():
     with pytest.raises(ValidationError, match="million times"):
         ScheduleConfig(restarts=30, period_multiplier=2.0)
+
+
+def test_a_restart_is_not_missed_by_rounding():
+    # 42 steps in two periods of 15 and 27; in floating point the first ends just after 15.
+    config = ScheduleConfig(warmup_steps=0, restarts=1, period_multiplier=1.8)
+    assert 42 / (1 + 1.8) > 15
+    assert lr_factor(15, 42, config) == 1.0

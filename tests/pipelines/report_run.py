@@ -10,6 +10,7 @@ from pipelines.model_card import CardFacts, SplitFacts, StreamFacts
 NOISE = {"lip_sync": 0.0, "expression": 0.45, "audio_quality": 0.5, "overall": 0.35}
 CONSTANT = "labels are constant"  # lip_sync
 NO_LABEL = "no valid label"  # cross_modal
+FEW = "fewer than 3 pairs"
 MEASURES = ("rmse", "mae", "bias", "r2", "plcc", "srcc", "krcc", "ccc", "plcc_mapped", "rmse_star")
 _CORRELATIONS = {"r2", "plcc", "srcc", "krcc", "ccc", "plcc_mapped"}
 
@@ -59,6 +60,7 @@ def metrics(rows: list[dict[str, Any]], demonstration: bool = True) -> dict[str,
         "tasks": list(TASKS),
         "splits": splits,
         "groups": groups,
+        "held_out": "test",
         "correlations": {
             "labels": correlations["label"],
             "predictions": correlations["predicted"],
@@ -81,6 +83,8 @@ def _figures(pairs: np.ndarray, task: str) -> dict[str, Any]:
             reason = NO_LABEL
         elif task == "lip_sync" and name in _CORRELATIONS:
             reason = CONSTANT
+        elif len(pairs) < 3:
+            reason = FEW
         elif name == "rmse_star":
             reason = "rater spread unknown"
         else:
@@ -118,7 +122,10 @@ def _group(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _matrix(rows: list[dict[str, Any]], key: str) -> list[list[float | None]]:
     values = np.array(
-        [[np.nan if row[f"{t}_{key}"] is None else row[f"{t}_{key}"] for t in TASKS] for row in rows]
+        [
+            [np.nan if row[f"{t}_{key}"] is None else row[f"{t}_{key}"] for t in TASKS]
+            for row in rows
+        ]
     )
     matrix: list[list[float | None]] = []
     for a in values.T:
@@ -131,7 +138,7 @@ def _matrix(rows: list[dict[str, Any]], key: str) -> list[list[float | None]]:
 
 
 def history(epochs: int = 40, per_epoch: int = 25, seed: int = 0) -> dict[str, Any]:
-    """What history.json holds; epoch 27 (or the last) is the best, two incidents."""
+    """What history.json holds: epochs from 0, the 27th (or the last) is the best."""
     random = np.random.default_rng(seed)
     steps: list[dict[str, Any]] = []
     for step in range(1, epochs * per_epoch + 1):
@@ -140,9 +147,9 @@ def history(epochs: int = 40, per_epoch: int = 25, seed: int = 0) -> dict[str, A
         steps.append(
             {
                 "step": step,
-                "epoch": 1 + (step - 1) // per_epoch,
+                "epoch": (step - 1) // per_epoch,
                 "total": 2 * np.exp(-4 * part) + 0.4 + 0.1 * random.random(),
-                "lr": {"trunk": rate, **{task: 3 * rate for task in TASKS}},
+                "lr": {"trunk": rate, **dict.fromkeys(TASKS, 3 * rate)},
                 "grad_norm": float(np.exp(random.normal(0.5 - 2 * part, 0.5))),
             }
         )
@@ -157,7 +164,7 @@ def history(epochs: int = 40, per_epoch: int = 25, seed: int = 0) -> dict[str, A
         val = {t: 0.3 + 0.6 * (1 - fit) + 0.1 * part**2 + wobble[t] for t in TASKS}
         found.append(
             {
-                "epoch": epoch,
+                "epoch": epoch - 1,
                 "step": epoch * per_epoch,
                 "seconds": 3.1,
                 "train": {"total": 2.2 - 1.9 * fit + 0.03 * random.random(), "consistency": 0.2},
