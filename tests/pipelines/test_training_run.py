@@ -1,8 +1,8 @@
 """The loop over epochs without Ray: resuming, early stopping, choosing, incidents."""
 
 import json
-import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from pipelines.training_run import (
 from tests.model.learning import SMALL, WIDTHS, as_ranks, clips
 
 COUNT = 48
-BUILDING = threading.Lock()  # threads share torch's generator, ranks do not
 BUSY = SMALL.model_copy(update={"dropout": 0.2, "modality_dropout": 0.2})
 EVERYTHING = LossConfig.model_validate(
     {
@@ -95,9 +94,7 @@ def run_of(
     tell: Callable[[str, Any], None] = lambda *_: None,
     ranks: Ranks | None = None,
 ) -> TrainingRun:
-    with BUILDING:
-        learner = build_learner(task, ranks or Ranks(), "cpu")
-    return TrainingRun(task, data, learner, store, tell)
+    return TrainingRun(task, data, build_learner(task, ranks or Ranks(), "cpu"), store, tell)
 
 
 def without_times(history: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +104,7 @@ def without_times(history: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -125,9 +122,9 @@ def test_a_killed_run_goes_on_with_the_same_curve(tmp_path: Path, weighting: str
 
         def stop(kind: str, value: Any, at: int = at) -> None:
             if kind == "step" and value["step"] == at:
-                raise Killed
+                raise KilledError
 
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             run_of(task, data, store, stop).run()
     last = run_of(task, data, store)
     last.run()
@@ -142,12 +139,15 @@ def test_ranks_share_a_run(tmp_path: Path) -> None:
     """Two ranks, batch 5 each, give the curve of one rank with twice the clips in a step."""
     loss = LossConfig.model_validate({"consistency": {"mode": "std", "weight": 0.1}})
 
+    plain, _ = problem(loss=loss)
+    start = build_learner(replace(plain, evaluator=SMALL), Ranks(), "cpu").judged_weights()
+    # Given, because threads share the generator that initial weights are drawn from.
+    weights = {name: value.numpy() for name, value in start.items()}
+
     def curve(ranks: Ranks, batch: int, accumulation: int) -> tuple[Any, NDArray[np.float32]]:
         task, data = problem(loss=loss, batch_size=batch, accumulation=accumulation)
-        plain = TrainTask(
-            **{f: getattr(task, f) for f in task.__dataclass_fields__} | {"evaluator": SMALL}
-        )
-        run = run_of(plain, data, Store.at(tmp_path / f"{batch}-{accumulation}"), ranks=ranks)
+        task = replace(task, evaluator=SMALL, start=weights)
+        run = run_of(task, data, Store.at(tmp_path / f"{batch}-{accumulation}"), ranks=ranks)
         run.run()
         return run.history["steps"], run.judge_all()
 
