@@ -11,7 +11,6 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.2
 
 
-@ray.remote(num_cpus=0, max_restarts=0)
 class _Board:
     def __init__(self) -> None:
         self._messages: list[Any] = []
@@ -60,7 +59,11 @@ def board() -> Iterator[Board]:
     strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=True
     )
-    handle = _Board.options(scheduling_strategy=strategy).remote()
+    handle = (
+        ray.remote(_Board)
+        .options(num_cpus=0, max_restarts=0, scheduling_strategy=strategy)
+        .remote()
+    )
     try:
         yield Board(handle)
     finally:

@@ -99,11 +99,11 @@ def table_of(batch: "ClipBatch", numbers: NDArray[np.int64]) -> "pa.Table":
         columns[f"present.{name}"] = ragged(batch.present[name].numpy().astype(np.uint8))
     if batch.aux is not None and batch.aux_present is not None:
         width = batch.aux.shape[1]
-        for name, values in (
-            ("aux", batch.aux.numpy()),
-            ("aux_present", batch.aux_present.numpy().astype(np.uint8)),
+        for name, flat in (
+            ("aux", batch.aux.numpy().reshape(-1)),
+            ("aux_present", batch.aux_present.numpy().astype(np.uint8).reshape(-1)),
         ):
-            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width)
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat), width)
     return pa.table(columns)
 
 
@@ -194,7 +194,8 @@ def reduce_clips(
             progress(done)
 
         refs = words.watch(lambda: _run(store, shards, numbers, recipe, words), heard)
-    found = ray.get([_where.remote(ref) for ref in refs])
+    where = ray.remote(_where).options(num_cpus=0)
+    found = ray.get([where.remote(ref) for ref in refs])
     block, row, frames = (np.full(total, -1, np.int32) for _ in range(3))
     for number, (clips, lengths) in enumerate(found):
         block[clips] = number
@@ -256,7 +257,6 @@ def _reduce_shard(
         words.tell("reduced", len(raw))
 
 
-@ray.remote(num_cpus=0)
 def _where(table: "pa.Table") -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Tell a block's clips and their lengths: runs where the block lies, so only numbers travel."""
     return table.column("clip").to_numpy(), table.column("frames").to_numpy()

@@ -100,6 +100,6 @@ def heat_map(matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
         text = "undefined" if np.isnan(value) else f"{value:.2f}"
         axes.text(column, row, text, ha="center", va="center", fontsize=7)
     figure.colorbar(shown)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,6 +1,6 @@
 """Training: from feature shards and a label table to a checkpoint, with honest figures beside it.
 
-1. Read     features, labels -> videos       N : N      pipelines/clip_index.py, labels.py, matching.py
+1. Read     features, labels -> videos       N : N      pipelines/train_data.py
 2. Clean    clips -> clips                   1 : 0..1   pipelines/cleaning.py
 3. Split    videos -> train, val, test       1 : 1      pipelines/splits.py, leakage.py
 4. Report   what there is to learn from      N : 1      pipelines/data_report.py

@@ -18,6 +18,7 @@ from pipelines.labels import LabelsConfig, read_labels
 from pipelines.matching import LabelledVideos, match
 from pipelines.splits import Splits, SplitsConfig, assign
 from pipelines.storage import Store
+from pipelines.train_errors import TrainInputError
 from pipelines.training_run import ClipLabels
 
 Told = Callable[[str], None]
@@ -127,6 +128,13 @@ def training_data(found: Candidates, splits: SplitsConfig) -> TrainData:
         frames=index.frames[clips].astype(np.int32),
         split=code[clips].astype(np.int8),
     )
+    train = labels.of("train")
+    if np.isnan(labels.values[train]).all():
+        raise TrainInputError(
+            f"{videos.labels.where}: the training split has labels for "
+            f"{' and '.join(NEED_SOUND)} only, and its clips have no sound to judge them by: "
+            "nothing can be learned"
+        )
     return TrainData(
         videos, cleaned, assigned, report, clips, labels, _digest(videos, assigned, clips)
     )

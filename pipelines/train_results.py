@@ -26,7 +26,6 @@ from pipelines.version import CODE_VERSION
 if TYPE_CHECKING:
     from model.preprocessor import Preprocessor
     from pipelines.checkpoint import CheckpointParts
-    from pipelines.predictions import VideoPredictions
     from pipelines.train import TrainConfig
 
 CHECKPOINT = "checkpoint"
@@ -64,7 +63,17 @@ def settle(
     save_checkpoint(store, CHECKPOINT, parts, card, card_markdown(card))
     report = training_report(history, metrics, video_rows(videos), data.report, card)
     store.write_bytes("report.html", report.encode())
-    summary = _summary(config, data, outcome, videos, parts, metrics, started)
+    summary = _summary(config, data, outcome)
+    summary |= {
+        "wall_seconds": round(time.time() - started, 3),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "checkpoint": parts.digest,
+        "held_out": metrics["held_out"],
+        "plcc": {
+            task: found["metrics"]["plcc"]["value"]
+            for task, found in metrics["splits"][metrics["held_out"]].items()
+        },
+    }
     _write(store, "summary.json", summary)
     train_state.clear(store)
     return summary
@@ -207,23 +216,13 @@ def parameters_of(config: "TrainConfig", preprocessor: "Preprocessor") -> int:
     return sum(p.numel() for p in evaluator.parameters())
 
 
-def _summary(
-    config: "TrainConfig",
-    data: TrainData,
-    outcome: TrainOutcome,
-    videos: "VideoPredictions",
-    parts: "CheckpointParts",
-    metrics: dict[str, Any],
-    started: float,
-) -> dict[str, Any]:
+def _summary(config: "TrainConfig", data: TrainData, outcome: TrainOutcome) -> dict[str, Any]:
     seconds = outcome.seconds
     worked = seconds["data"] + seconds["steps"]
     return {
         "kind": "training",
         "code_version": CODE_VERSION,
         "preset": config.preset,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "wall_seconds": round(time.time() - started, 3),
         "device": outcome.device,
         "videos": {name: int(data.splits.videos(name).sum()) for name in SPLITS},
         "clips": {name: len(data.labels.of(name)) for name in SPLITS},
@@ -233,12 +232,5 @@ def _summary(
         "incidents": len(outcome.history["incidents"]),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "step_share": round(seconds["steps"] / worked, 4) if worked else None,
-        "checkpoint": parts.digest,
-        "predicted_videos": len(videos),
-        "held_out": metrics["held_out"],
-        "plcc": {
-            task: metrics["splits"][metrics["held_out"]][task]["metrics"]["plcc"]["value"]
-            for task in TASKS
-        },
         "demonstration": data.index.demonstration,
     }

@@ -13,12 +13,15 @@ def told(summary: dict[str, Any], out: str) -> str:
     store = Store.at(out)
     metrics = json.loads(store.read_bytes(evaluate.NAME))
     videos, seconds = summary["videos"], summary["seconds"]
+    what = (
+        f"{summary['preset']}: {summary['epochs']} epochs, {summary['steps']} steps on "
+        f"{videos['train']} videos in {duration(sum(seconds.values()))} ({summary['device']}); "
+        f"epoch {summary['best']['epoch'] + 1} was kept"
+    )
     lines = [
         evaluate.told(metrics, (summary["held_out"],)),
         "",
-        f"{summary['preset']}: {summary['epochs']} epochs, {summary['steps']} steps on "
-        f"{videos['train']} videos in {duration(sum(seconds.values()))} ({summary['device']}); "
-        f"epoch {summary['best']['epoch'] + 1} was kept",
+        what,
         f"checkpoint: {store.display('checkpoint')}",
         f"report: {store.display('report.html')}",
     ]

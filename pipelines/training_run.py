@@ -373,7 +373,7 @@ class TrainingRun:
                 by_task[task] = values[name].value
         total = float(np.mean(known)) if known else None
         with np.errstate(invalid="ignore", divide="ignore"):
-            correlations = np.corrcoef(scores, rowvar=False)
+            correlations = np.atleast_2d(np.corrcoef(scores, rowvar=False))
         return {
             "val": {"total": total, **dict(zip(TASKS, losses, strict=True))},
             **found,

@@ -140,13 +140,21 @@ def render(spec: VideoSpec, path: Path) -> None:
     said = utterance(spec)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        encode(partial, pictures(spec, said), waveform(spec, said), comment=_TAG + spec.digest)
+        encode(
+            partial,
+            pictures(spec, said),
+            waveform(spec, said),
+            comment=_TAG + spec.digest,
+            jumps=spec.damage is not None and spec.damage.kind == "jitter",
+        )
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def encode(path: Path, frames: Iterable[U8], samples: F32, *, comment: str = "") -> None:
+def encode(
+    path: Path, frames: Iterable[U8], samples: F32, *, comment: str = "", jumps: bool = False
+) -> None:
     """Write frames at 25 fps and sound at 16 kHz mono as mp4 (x264 CRF 20, AAC 64 kbit/s).
 
     Args:
@@ -154,14 +162,16 @@ def encode(path: Path, frames: Iterable[U8], samples: F32, *, comment: str = "")
         frames: RGB [H, W, 3], even sides.
         samples: [n] in [-1, 1]; sample 0 sounds at the instant of the first frame.
         comment: Kept in the container's metadata.
+        jumps: The picture may jump from frame to frame. Smooth ones do without, since they would
+            come out as other bytes than they always have.
     """
     import av
 
     # One thread: the encoder's result must not depend on the machine's number of cores.
     options = {"crf": "20", "preset": "fast", "threads": "1"}
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        # Nor on chance: where the whole picture jumps, x264's AVX-512 code gives other bytes each
-        # time. Any x86 processor that NumPy runs on has SSE 4.2.
+    if jumps and platform.machine().lower() in ("x86_64", "amd64"):
+        # Where the whole picture jumps, x264's AVX-512 code gives other bytes each time. Any x86
+        # processor that NumPy runs on has SSE 4.2.
         options["x264-params"] = "asm=sse4.2"
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         container.metadata["comment"] = comment

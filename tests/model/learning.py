@@ -1,4 +1,4 @@
-"""Small clips with a rule behind their labels, and ranks that are threads: for tests of learning."""
+"""Small clips with a rule behind their labels, and ranks that are threads."""
 
 import threading
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def as_ranks(size: int, work: Callable[[Ranks], Any]) -> list[Any]:
 
         try:
             results[rank] = work(Ranks(rank, size, add_up))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
             errors.append(error)
             barrier.abort()
 

@@ -44,7 +44,8 @@ def write_features(
     writers = [ShardWriter(store, schema, fingerprint, lambda: None) for _ in range(shards)]
     for v in range(videos):
         name = f"gen{v % 3}/spk{v % 6}-{v:03d}"
-        rows = [_row(rng, name, clip, quality[v], fingerprint, demonstration) for clip in range(clips)]
+        made = {"fingerprint": fingerprint, "demonstration": demonstration}
+        rows = [_row(rng, name, clip, quality[v]) | made for clip in range(clips)]
         rows = [{key: r[key] for key in schema.names} for r in rows]
         writers[v % shards].add(VideoKey(name, "v1"), [to_arrow(rows, schema)])
         scores = np.clip(3 + signs * quality[v] + rng.normal(0, 0.05, 5), 1, 5)
@@ -54,9 +55,7 @@ def write_features(
     return pd.DataFrame(labels)
 
 
-def _row(
-    rng: np.random.Generator, name: str, clip: int, quality: float, fingerprint: str, demo: bool
-) -> dict[str, Any]:
+def _row(rng: np.random.Generator, name: str, clip: int, quality: float) -> dict[str, Any]:
     mask = np.arange(T) < FRAMES - clip
     units = np.zeros((T, 17), np.float32)
     units[mask] = rng.standard_normal((int(mask.sum()), 17)) * 0.5
@@ -79,8 +78,6 @@ def _row(
         lowlevel=low,
         descriptors=descriptors,
         faces={k: "one" if kind == "string" else 1 for k, kind in FACE_FIELDS.items()},
-        fingerprint=fingerprint,
-        demonstration=demo,
     )
 
 
