@@ -14,7 +14,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 help:
 	@echo "make setup   virtual environment in .venv with the pinned packages (about 7 GB)"
-	@echo "make demo    make a corpus of talking faces, extract its features, show them (offline)"
+	@echo "make demo    make talking faces with known damage, extract features, train (offline)"
 	@echo "make test    all tests; ARGS=\"tests/model -x\" selects"
 	@echo "make check   ruff, ruff format, mypy"
 	@echo "make bench   benchmarks that are run by hand"
@@ -30,16 +30,21 @@ setup: $(RUN)
 	@echo "ready: . .venv/bin/activate"
 
 demo: $(RUN)
-	@echo "== 1/3  making the demo corpus in $(OUT)/corpus"
-	@$(PY) jobs/demo_corpus.py --out $(OUT)/corpus
-	@echo "== 2/3  extracting features into $(OUT)/features"
+	@echo "== 1/4  making talking faces with known damage in $(OUT)/corpus"
+	@$(PY) jobs/demo_corpus.py --damaged --out $(OUT)/corpus
+	@echo "== 2/4  extracting features into $(OUT)/features"
 	@$(PY) jobs/extract.py --corpus $(OUT)/corpus/manifest.csv --out $(OUT)/features --weights seeded
-	@echo "== 3/3  what is in $(OUT)/features"
+	@echo "== 3/4  what is in $(OUT)/features"
 	@$(PY) jobs/extract.py --inspect $(OUT)/features
+	@echo "== 4/4  training a small evaluator in $(OUT)/training; it is tested on a speaker it has not seen"
+	@$(PY) jobs/train.py --preset demo --features $(OUT)/features --labels $(OUT)/corpus/labels.csv \
+		--split-column split --out $(OUT)/training
 	@echo
-	@echo "Done, without network. Videos: $(OUT)/corpus. Features: $(OUT)/features/features/*.parquet."
-	@echo "The weights were seeded (random): the numbers show the machinery, not quality."
-	@echo "Run it again and finished videos are skipped; start afresh with: make clean demo"
+	@echo "Done, without network. Look at $(OUT)/training/report.html in a browser."
+	@echo "Videos and labels: $(OUT)/corpus. Features: $(OUT)/features/features/*.parquet."
+	@echo "The labels follow from the damage done, and the backbones' weights are seeded (random):"
+	@echo "the numbers show the machinery, not how people would judge."
+	@echo "Run it again and what is done is skipped; start afresh with: make clean demo"
 
 test: $(DEV)
 	@$(PY) -m pytest --durations=15 $(ARGS)

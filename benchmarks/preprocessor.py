@@ -63,7 +63,15 @@ def write_shards(folder: Path, clips: int) -> None:
             )
             if writer is None:
                 path = folder / f"part-{number:02d}.parquet"
-                writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+                # As the extraction writes them, see pipelines/shard_writer.py.
+                writer = pq.ParquetWriter(
+                    path,
+                    table.schema,
+                    compression="zstd",
+                    compression_level=3,
+                    use_dictionary=[],
+                    write_statistics=[],
+                )
             writer.write_table(table, row_group_size=n)
         if writer is not None:
             writer.close()

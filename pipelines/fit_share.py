@@ -89,7 +89,7 @@ class UnitMoments:
 def read_rows(
     store: Store, shard: ShardRows, streams: Sequence[str], aux_names: Sequence[str]
 ) -> Iterator[RawClips]:
-    """Yield the wanted clips of a shard, a row group at a time, with only what is needed.
+    """Yield the wanted clips of a shard in its order, a row group at a time, only what is needed.
 
     Raises:
         TrainInputError: The shard is damaged, or lacks a column or a wanted row.

@@ -10,7 +10,7 @@ AHEAD = 2
 
 
 def prefetched(items: Iterable[T], ahead: int = AHEAD) -> Iterator[T]:
-    """Yield ``items``, at most ``ahead`` of them made before they are asked for.
+    """Yield ``items``; up to ``ahead`` of them wait, and one more is made meanwhile.
 
     An error of the iterator is raised here, where its item would have come. When the consumer stops
     early, so does the thread.
@@ -43,7 +43,7 @@ def prefetched(items: Iterable[T], ahead: int = AHEAD) -> Iterator[T]:
             kind, value = ready.get()
             if kind == "end":
                 return
-            if isinstance(value, BaseException):
+            if kind == "error" and isinstance(value, BaseException):
                 raise value
             yield value  # type: ignore[misc]
     finally:

@@ -145,7 +145,7 @@ def render(spec: VideoSpec, path: Path) -> None:
             pictures(spec, said),
             waveform(spec, said),
             comment=_TAG + spec.digest,
-            jumps=spec.damage is not None and spec.damage.kind == "jitter",
+            avx512=spec.damage is None,
         )
         partial.replace(path)
     finally:
@@ -153,7 +153,7 @@ def render(spec: VideoSpec, path: Path) -> None:
 
 
 def encode(
-    path: Path, frames: Iterable[U8], samples: F32, *, comment: str = "", jumps: bool = False
+    path: Path, frames: Iterable[U8], samples: F32, *, comment: str = "", avx512: bool = True
 ) -> None:
     """Write frames at 25 fps and sound at 16 kHz mono as mp4 (x264 CRF 20, AAC 64 kbit/s).
 
@@ -162,16 +162,16 @@ def encode(
         frames: RGB [H, W, 3], even sides.
         samples: [n] in [-1, 1]; sample 0 sounds at the instant of the first frame.
         comment: Kept in the container's metadata.
-        jumps: The picture may jump from frame to frame. Smooth ones do without, since they would
-            come out as other bytes than they always have.
+        avx512: Whether x264 may use AVX-512. Without it the file is the same on every x86 processor
+            and in every run; clean videos keep it, since some would become other bytes than before.
     """
     import av
 
     # One thread: the encoder's result must not depend on the machine's number of cores.
     options = {"crf": "20", "preset": "fast", "threads": "1"}
-    if jumps and platform.machine().lower() in ("x86_64", "amd64"):
-        # Where the whole picture jumps, x264's AVX-512 code gives other bytes each time. Any x86
-        # processor that NumPy runs on has SSE 4.2.
+    if not avx512 and platform.machine().lower() in ("x86_64", "amd64"):
+        # Where the whole picture jumps, x264's AVX-512 code gives other bytes each time. Every x86
+        # processor that NumPy runs on has SSE 4.2, which is as fast here.
         options["x264-params"] = "asm=sse4.2"
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         container.metadata["comment"] = comment

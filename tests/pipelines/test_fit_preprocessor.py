@@ -162,9 +162,11 @@ def test_rows_as_the_extraction_writes_them(tmp_path: Path) -> None:
     batch = shard_rows.batch("a/b", range(3), left_out=frozenset())
     pq.write_table(pa.Table.from_batches([batch]), tmp_path / "p.parquet")
     shards = [ShardRows("p.parquet", np.arange(3))]
-    config = PreprocessorConfig(visual=20, audio=20, landmarks=20)
-    found = _fit(tmp_path, shards, config, aux_names=("sync_offset", "sharpness"))
-    raw = raw_clips(batch, list(WIDTHS), found.aux_names)
+    config = PreprocessorConfig(visual=20, audio=20)
+    streams = ["visual", "audio", "action_units", "lowlevel"]
+    aux_names = ("sync_offset", "sharpness")
+    found = _fit(tmp_path, shards, config, streams=streams, aux_names=aux_names)
+    raw = raw_clips(batch, streams, found.aux_names)
     assert raw.video_id == ("a/b",) * 3
     assert raw.end_s.tolist() == [6, 12, 18]
     reduced = found.apply(raw)
