@@ -201,7 +201,10 @@ def _assembled(
         features = FeatureOrigin(**description["features"])
         evaluator = build_evaluator(config, preprocessor.widths, preprocessor.aux_width)
         evaluator.load_state_dict(tensors[EVALUATOR])
-    except (ValidationError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (
+        *(ValidationError, ValueError, TypeError, KeyError, AttributeError),  # values of any kind
+        RuntimeError,  # tensors of other names or shapes
+    ) as error:
         raise CheckpointError(
             f"the parts of the checkpoint {where} do not fit together: {error}"
         ) from None
@@ -227,6 +230,9 @@ def _description(uri: str) -> tuple[Store, dict[str, Any]]:
             raise ValueError
         version = int(description["format_version"])
         if set(description["files"]) != {EVALUATOR, PREPROCESSOR}:
+            raise ValueError
+        digests = [entry["sha256"] for entry in description["files"].values()]
+        if not all(isinstance(digest, str) for digest in digests):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(

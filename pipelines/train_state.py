@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import tensor_file
 from pipelines.storage import Store
+from pipelines.train_errors import TrainInputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,8 +64,18 @@ def load_state(store: Store) -> "tuple[dict[str, Tensor], dict[str, Any]] | None
     names = [info.name for info in store.list(FOLDER) if STATE.match(info.name)]
     if not names:
         return None
-    tensors, metadata = tensor_file.read(store, max(names))
-    return tensors, json.loads(metadata["values"])
+    return _read(store, max(names))
+
+
+def _read(store: Store, name: str) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+    tensors, metadata = tensor_file.read(store, name)
+    try:
+        values: dict[str, Any] = json.loads(metadata["values"])
+    except (KeyError, ValueError):
+        raise TrainInputError(
+            f"{store.display(name)} was not written by a training run: choose another --out"
+        ) from None
+    return tensors, values
 
 
 def save_preprocessor(store: Store, preprocessor: "Preprocessor") -> None:
@@ -74,13 +85,17 @@ def save_preprocessor(store: Store, preprocessor: "Preprocessor") -> None:
 
 
 def load_preprocessor(store: Store) -> "Preprocessor | None":
-    """Read the fitted preprocessor, or None when there is none."""
+    """Read the fitted preprocessor, or None when there is none.
+
+    Raises:
+        TrainInputError: It is damaged.
+    """
     from model.preprocessor import Preprocessor
 
     if not store.exists(PREPROCESSOR):
         return None
-    tensors, metadata = tensor_file.read(store, PREPROCESSOR)
-    return Preprocessor.from_tensors(tensors, json.loads(metadata["values"]))
+    tensors, values = _read(store, PREPROCESSOR)
+    return Preprocessor.from_tensors(tensors, values)
 
 
 def clear(store: Store) -> None:

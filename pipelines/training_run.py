@@ -23,6 +23,7 @@ from pipelines import tensor_file
 from pipelines.leakage import SPLITS
 from pipelines.prefetch import prefetched
 from pipelines.storage import Store
+from pipelines.train_errors import TrainInputError
 from pipelines.train_state import best_name, load_state, save_best, save_state
 
 if TYPE_CHECKING:
@@ -135,8 +136,11 @@ class TrainTask:
 
     def steps_per_epoch(self, ranks: int) -> int:
         """Return how many steps the training clips make."""
-        group = ranks * self.training.batch_size * self.training.accumulation
-        return -(-len(self.labels.of("train")) // group)
+        return -(-len(self.labels.of("train")) // self.clips_per_step(ranks))
+
+    def clips_per_step(self, ranks: int) -> int:
+        """Return how many clips a step holds, but for the last one of an epoch."""
+        return ranks * self.training.batch_size * self.training.accumulation
 
 
 def build_learner(task: TrainTask, ranks: "Ranks", device: str) -> "Learner":
@@ -198,6 +202,7 @@ class TrainingRun:
         self.ranks = learner.ranks
         self._tell = tell if self.ranks.rank == 0 else lambda *_: None
         self.per_epoch = task.steps_per_epoch(self.ranks.size)
+        self.group = task.clips_per_step(self.ranks.size)
         self.epoch = 0
         self.position = 0  # steps of this epoch that are done
         self.history: dict[str, list[Any]] = {"epochs": [], "steps": [], "incidents": []}
@@ -215,6 +220,7 @@ class TrainingRun:
 
         Raises:
             TooManyNotFiniteError: See ``training.max_not_finite``.
+            TrainInputError: The state is damaged, or of another number of workers.
         """
         stored = load_state(self.store)
         if stored is not None:
@@ -244,9 +250,8 @@ class TrainingRun:
         training = self.task.training
         numbers = self.task.labels.of("train")
         order = np.random.default_rng([training.seed, self.epoch]).permutation(numbers)
-        size = self.ranks.size * training.batch_size * training.accumulation
         for step in range(self.position, self.per_epoch):
-            group = order[step * size : (step + 1) * size]
+            group = order[step * self.group : (step + 1) * self.group]
             parts = np.array_split(group, self.ranks.size)
             own = parts[self.ranks.rank]
             offset = sum(len(part) for part in parts[: self.ranks.rank])
@@ -449,6 +454,7 @@ class TrainingRun:
                 "learner": values,
                 "epoch": self.epoch,
                 "position": self.position,
+                "group": self.group,
                 "history": self.history,
                 "sums": self.sums,
                 "best": self.best,
@@ -462,6 +468,13 @@ class TrainingRun:
         self.seconds["state"] += self._saved - started
 
     def _restore(self, tensors: "dict[str, Tensor]", values: dict[str, Any]) -> None:
+        if values["group"] != self.group:  # its position in the epoch would mean other clips
+            workers = values["group"] * self.ranks.size // self.group
+            raise TrainInputError(
+                f"{self.store.display('')} was begun with steps of {values['group']} clips, and "
+                f"{self.ranks.size} workers make steps of {self.group}: go on with --workers "
+                f"{workers}, or choose another --out"
+            )
         self.learner.restore(tensors, values["learner"])
         self.epoch, self.position = values["epoch"], values["position"]
         self.history, self.sums = values["history"], values["sums"]

@@ -1,0 +1,112 @@
+"""States of interrupted runs: the newest counts, older ones go, strangers stay."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines import tensor_file, train_state
+from pipelines.storage import Store
+from pipelines.train_errors import TrainInputError
+from tests.pipelines.training_here import preprocessor_of
+
+
+def names(store: Store) -> list[str]:
+    return [info.name for info in store.list("state/")]
+
+
+def save(store: Store, step: int, best: str | None = None) -> None:
+    train_state.save_state(
+        store, step, {"w": torch.full((2,), float(step))}, {"step": step, "best_weights": best}
+    )
+
+
+def test_the_newest_state_counts_and_replaces_the_others(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    assert train_state.load_state(store) is None
+    for step in (1, 9, 10, 1000):
+        save(store, step)
+        tensors, values = train_state.load_state(store)  # type: ignore[misc]
+        assert float(tensors["w"][0]) == values["step"] == step
+        assert names(store) == [train_state.state_name(step)]
+
+
+def test_a_kill_between_writing_and_deleting_loses_nothing(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    save(store, 5)
+    data = store.read_bytes(train_state.state_name(5))
+    save(store, 12)
+    store.write_bytes(train_state.state_name(5), data)  # as if it had not been deleted
+    assert train_state.load_state(store)[1]["step"] == 12  # type: ignore[index]
+    save(store, 13)
+    assert names(store) == [train_state.state_name(13)]
+
+
+def test_best_weights_stay_as_long_as_a_state_names_them(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    train_state.save_best(store, 3, {"w": torch.ones(1)})
+    save(store, 3, train_state.best_name(3))
+    save(store, 6, train_state.best_name(3))
+    assert names(store) == [train_state.best_name(3), train_state.state_name(6)]
+    train_state.save_best(store, 9, {"w": torch.full((1,), 2.0)})
+    # Killed here, the run goes on from step 6, whose best weights must still be there.
+    assert tensor_file.read(store, train_state.best_name(3))[0]["w"].item() == 1
+    save(store, 9, train_state.best_name(9))
+    assert names(store) == [train_state.best_name(9), train_state.state_name(9)]
+
+
+def test_files_of_others_are_neither_read_nor_deleted(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    mine = ("state/state-9999.safetensors", "state/notes.txt", "state/best-of.safetensors",
+            "state/old/state-000000009.safetensors")  # fmt: skip
+    for name in mine:
+        store.write_bytes(name, b"of somebody")
+    save(store, 2, train_state.best_name(2))
+    train_state.save_best(store, 2, {"w": torch.ones(1)})
+    train_state.save_preprocessor(store, preprocessor_of())
+    assert train_state.load_state(store)[1]["step"] == 2  # type: ignore[index]
+    train_state.clear(store)
+    assert names(store) == sorted(mine)
+    train_state.clear(store)
+
+
+def test_values_come_back_bit_for_bit(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    values = {"seconds": 0.1 + 0.2, "none": None, "name": "ä", "best_weights": None, "list": [1e-9]}
+    train_state.save_state(store, 1, {"w": torch.tensor([0.1])}, values)
+    found = train_state.load_state(store)
+    assert found is not None
+    assert found[1] == values
+    with pytest.raises(ValueError, match="JSON"):  # NaN is no JSON: it would not be read elsewhere
+        train_state.save_state(store, 2, {}, {"loss": float("nan")})
+    assert names(store) == [train_state.state_name(1)]
+
+
+def test_the_preprocessor_comes_back(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    assert train_state.load_preprocessor(store) is None
+    preprocessor = preprocessor_of(aux=("snr", "hnr"))
+    train_state.save_preprocessor(store, preprocessor)
+    found = train_state.load_preprocessor(store)
+    assert found is not None
+    assert found.digest() == preprocessor.digest()
+
+
+@pytest.mark.parametrize("harm", ["cut", "pickle", "other"])
+@pytest.mark.parametrize("which", ["state", "preprocessor"])
+def test_a_damaged_state_is_named(tmp_path: Path, which: str, harm: str) -> None:
+    store = Store.at(tmp_path)
+    save(store, 4)
+    train_state.save_preprocessor(store, preprocessor_of())
+    name = train_state.state_name(4) if which == "state" else train_state.PREPROCESSOR
+    path = tmp_path / name
+    if harm == "cut":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif harm == "pickle":
+        torch.save({"w": torch.ones(1)}, path)
+    else:  # a safetensors file of something else
+        path.write_bytes(tensor_file.pack({"x": torch.ones(1)}, {"format": json.dumps("pt")}))
+    with pytest.raises(TrainInputError) as caught:
+        train_state.load_state(store) if which == "state" else train_state.load_preprocessor(store)
+    assert name in str(caught.value)
