@@ -176,11 +176,11 @@ def ridge(train: F64, y: F64, test: F64, truth: F64) -> F64:
     return best
 
 
-def time_averages(planted: Planted) -> F64:
+def time_averages(planted: Planted, streams: tuple[str, ...] = STREAMS) -> F64:
     """Return [C, 4237]: the mean of each raw dimension over the real frames."""
     parts = []
     for rows in _pieces(len(planted)):
-        raw = raw_features(planted, rows)
+        raw = raw_features(planted, rows, streams)
         count = planted.length[rows, None]
         means = [values.astype(np.float64).sum(axis=1) / count for values in raw.values()]
         parts.append(np.concatenate(means, axis=1))
@@ -190,12 +190,14 @@ def time_averages(planted: Planted) -> F64:
 # --- features and labels as files
 
 
-def raw_features(planted: Planted, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def raw_features(
+    planted: Planted, rows: NDArray[np.int64], streams: tuple[str, ...] = STREAMS
+) -> dict[str, NDArray[Any]]:
     """Return stream -> [n, F, width] in the type of the row; zeros behind the last frame."""
     made = {}
     mask = planted.mask[rows]
-    for number, name in enumerate(STREAMS):
-        column = COLUMNS[name]
+    for name in streams:
+        column, number = COLUMNS[name], STREAMS.index(name)
         width = int(column.shape[1] or 0)
         fixed = np.random.default_rng([planted.seed, 2, number])
         latents = planted.latents[name][rows]
@@ -220,17 +222,19 @@ def video_id(number: int) -> str:
     return f"planted/{number:05d}"
 
 
-def write_features(planted: Planted, folder: Path, per_shard: int = 256) -> None:
+def write_features(
+    planted: Planted, folder: Path, per_shard: int = 256, streams: tuple[str, ...] = STREAMS
+) -> None:
     """Write the clips as feature shards, with the project's own writer."""
     from pipelines.shards import ShardWriter, VideoKey
     from pipelines.storage import Store
 
-    schema = arrow_schema(STRUCT_FIELDS, LEFT_OUT)
+    schema = arrow_schema(STRUCT_FIELDS, LEFT_OUT | (set(STREAMS) - set(streams)))
     store = Store.at(folder)
     for shard in _pieces(len(planted), per_shard):
         writer = ShardWriter(store, schema, FINGERPRINT, lambda: None)
         for rows in np.array_split(shard, -(-len(shard) // 64)):
-            raw = raw_features(planted, rows)
+            raw = raw_features(planted, rows, streams)
             for i, number in enumerate(rows.tolist()):
                 tensors = {name: _padded(values[i]) for name, values in raw.items()}
                 row = _row(number, int(planted.length[number])) | tensors

@@ -1,8 +1,11 @@
-"""Count, mean and second moments of streamed rows, merged exactly (float64).
+"""Count, mean and second moments of streamed rows, merged exactly.
 
 Blocks are centred on their own mean before they are multiplied and joined by the pairwise update
 of Chan, Golub and LeVeque (1979), so that a small variance beside a large mean or beside a feature
-of another scale is not lost. Memory depends on the width only.
+of another scale is not lost. Means and variances are float64 throughout. Products of different
+dimensions are taken within a block in float32, of values brought to unit scale by powers of two,
+and added up in float64: twice as fast, and good to about 1e-7 of the product of the two
+deviations. Memory depends on the width only.
 """
 
 from typing import Any, Final
@@ -28,14 +31,18 @@ class Moments:
         self.full = full
         self._count = 0
         self._mean = np.zeros(width)
-        # Full: the lower triangle counts. Fortran order, so that BLAS updates it in place.
-        self._m2 = np.zeros((width, width) if full else width, order="F")
-        self._block: F64 | None = None  # [BLOCK_ROWS + 1, D]: one row to spare for the update
+        self._squares = np.zeros(width)  # sums of squared deviations
+        # Products of scaled deviations, of which the lower triangle off the diagonal counts.
+        # Fortran order, as BLAS has it.
+        self._products = np.zeros((width, width) if full else (0, 0), order="F")
+        self._scale = np.zeros(width)  # powers of two; 0: no spread so far, counts as 1
+        self._block: F64 | None = None  # [BLOCK_ROWS, D]
+        self._narrow: NDArray[np.float32] | None = None
         self._filled = 0
 
     def __getstate__(self) -> dict[str, Any]:
         self._flush()
-        return {**self.__dict__, "_block": None}
+        return {**self.__dict__, "_block": None, "_narrow": None}
 
     def add(self, rows: NDArray[np.floating[Any]]) -> None:
         """Take in rows [n, D], all values finite.
@@ -46,7 +53,7 @@ class Moments:
         if rows.ndim != 2 or rows.shape[1] != self.width:
             raise ValueError(f"expected rows of width {self.width}, got shape {rows.shape}")
         if self._block is None:
-            self._block = np.empty((BLOCK_ROWS + 1, self.width))
+            self._block = np.empty((BLOCK_ROWS, self.width))
         at = 0
         while at < len(rows):
             take = min(len(rows) - at, BLOCK_ROWS - self._filled)
@@ -69,18 +76,45 @@ class Moments:
         mean = rows.mean(axis=0)
         rows -= mean
         mean += origin
-        total = self._count + n
-        step = mean - self._mean if self._count else np.zeros(self.width)
-        # The pairwise update is one more row of the product.
-        self._block[n] = step * np.sqrt(self._count * n / total)
-        joined = self._block[: n + 1]
+        squares = np.einsum("nd,nd->d", rows, rows)
         if self.full:
-            from scipy.linalg.blas import dsyrk
+            self._multiply(rows, squares)
+        self._join(n, mean, squares)
 
-            self._m2 = dsyrk(1.0, joined.T, beta=1.0, c=self._m2, lower=1, overwrite_c=1)
-        else:
-            self._m2 += np.einsum("nd,nd->d", joined, joined)
-        self._mean = mean if not self._count else self._mean + step * (n / total)
+    def _multiply(self, rows: F64, squares: F64) -> None:
+        """Add the products of centred rows."""
+        from scipy.linalg.blas import ssyrk
+
+        if self._narrow is None:
+            self._narrow = np.empty((BLOCK_ROWS, self.width), np.float32)
+        deviation = np.sqrt(squares / len(rows))
+        # Room above, so that later blocks seldom raise the scale again.
+        scale = np.ldexp(4.0, np.frexp(deviation)[1])
+        self._widen(np.where(deviation > self._scale, scale, self._scale))
+        narrow = self._narrow[: len(rows)]
+        np.multiply(rows, 1 / _unit(self._scale), out=narrow, casting="same_kind")
+        self._products += ssyrk(1.0, narrow.T, lower=1)
+
+    def _widen(self, scale: F64) -> None:
+        """Change over to ``scale``: exact, for both are powers of two."""
+        if (scale != self._scale).any():
+            ratio = _unit(self._scale) / _unit(scale)
+            self._products *= ratio
+            self._products *= ratio[:, None]
+            self._scale = scale
+
+    def _join(self, count: int, mean: F64, squares: F64) -> None:
+        """Pairwise update by ``count`` rows whose products were already added."""
+        total = self._count + count
+        step = mean - self._mean if self._count else np.zeros(self.width)
+        weight = self._count * count / total
+        self._squares = self._squares + squares + weight * step**2
+        if self.full and step.any():
+            from scipy.linalg.blas import dsyr
+
+            scaled = step / _unit(self._scale)
+            self._products = dsyr(weight, scaled, lower=1, a=self._products, overwrite_a=1)
+        self._mean = self._mean + step * (count / total) if self._count else mean
         self._count = total
 
     def merge(self, other: "Moments") -> None:
@@ -95,20 +129,11 @@ class Moments:
         other._flush()
         if not other._count:
             return
-        if not self._count:
-            self._count, self._mean = other._count, other._mean.copy()
-            self._m2 = other._m2.copy(order="F")
-            return
-        total = self._count + other._count
-        step = other._mean - self._mean
-        weight = self._count * other._count / total
-        self._m2 += other._m2
         if self.full:
-            self._m2 += np.outer(step * weight, step)
-        else:
-            self._m2 += weight * step**2
-        self._mean = self._mean + step * (other._count / total)
-        self._count = total
+            self._widen(np.maximum(self._scale, other._scale))
+            ratio = _unit(other._scale) / _unit(self._scale)
+            self._products += other._products * ratio * ratio[:, None]
+        self._join(other._count, other._mean, other._squares)
 
     @property
     def count(self) -> int:
@@ -125,8 +150,7 @@ class Moments:
     def variance(self) -> F64:
         """Population variance (divisor n) [D]; exactly 0 for a constant dimension."""
         self._flush()
-        diagonal = np.diagonal(self._m2) if self.full else self._m2
-        result: F64 = diagonal / max(self._count, 1)
+        result: F64 = self._squares / max(self._count, 1)
         return result
 
     def scatter(self) -> F64:
@@ -138,9 +162,16 @@ class Moments:
         if not self.full:
             raise ValueError("only variances were kept")
         self._flush()
-        lower = np.tril(self._m2)
-        result: F64 = lower + np.tril(lower, -1).T
+        scale = _unit(self._scale)
+        lower = np.tril(self._products, -1)
+        result: F64 = (lower + lower.T) * scale * scale[:, None]
+        np.fill_diagonal(result, self._squares)
         return result
+
+
+def _unit(scale: F64) -> F64:
+    """Scales with 1 where there was no spread."""
+    return np.where(scale > 0, scale, 1.0)
 
 
 class ColumnMoments:

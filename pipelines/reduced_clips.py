@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipelines.board import Board, board
 from pipelines.fit_share import ShardRows, read_rows
 from pipelines.messages import RunError
+from pipelines.share_runner import plain_errors
 from pipelines.storage import Store
 
 if TYPE_CHECKING:
@@ -181,7 +182,9 @@ def reduce_clips(
         progress: Told the clips done so far, now and then.
 
     Raises:
-        RunError: A shard could not be read; StorageError with the reason inside.
+        TrainInputError: A shard is damaged or has changed since it was listed.
+        StorageError: A shard cannot be read.
+        RunError: Clips are not there any more.
     """
     total = sum(len(n) for n in numbers)
     recipe = ray.put(preprocessor)
@@ -193,7 +196,8 @@ def reduce_clips(
             done += clips
             progress(done)
 
-        refs = words.watch(lambda: _run(store, shards, numbers, recipe, words), heard)
+        with plain_errors():
+            refs = words.watch(lambda: _run(store, shards, numbers, recipe, words), heard)
     where = ray.remote(_where).options(num_cpus=0)
     found = ray.get([where.remote(ref) for ref in refs])
     block, row, frames = (np.full(total, -1, np.int32) for _ in range(3))

@@ -1,12 +1,13 @@
 """Runs one generator per share of the shards on Ray, all at once, and tells how far they are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 
 from pipelines.fit_share import ShardRows
-from pipelines.storage import Store
+from pipelines.storage import StorageError, Store
 from pipelines.train_errors import TrainInputError
 
 # Called with (clips read, clips in this phase, the phase).
@@ -73,10 +74,21 @@ class ShareRunner:
 
 
 def fetch(ref: Any) -> Any:
-    """Fetch a result; bad input found by a worker is raised as such."""
-    try:
+    """Fetch a result; bad input and storage that fails, found by a worker, are raised as such."""
+    with plain_errors():
         return ray.get(ref)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise what a worker says for a person without the traceback that Ray puts around it.
+
+    Raises:
+        TrainInputError, StorageError: As the worker raised them.
+    """
+    try:
+        yield
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, TrainInputError):
+        if isinstance(error.cause, TrainInputError | StorageError):
             raise error.cause from None
         raise

@@ -376,7 +376,7 @@ class TrainingRun:
             )
             for name, by_task in found.items():
                 by_task[task] = values[name].value
-        total = float(np.mean(known)) if known else None
+        total = float(np.sum(known)) if known else None
         with np.errstate(invalid="ignore", divide="ignore"):
             correlations = np.atleast_2d(np.corrcoef(scores, rowvar=False))
         return {
@@ -401,12 +401,19 @@ class TrainingRun:
         ]
         return sum(v * w for v, w in pairs) / sum(w for _, w in pairs) if pairs else None
 
+    def _epoch_losses(self) -> dict[str, float | None]:
+        """Average the steps' losses: each task, their sum, the other terms, what was minimised."""
+        means = {name: total / count for name, (total, count) in self.sums.items() if count}
+        objective = means.pop("total", None)
+        tasks = [means[task] for task in TASKS if task in means]
+        return {**means, "total": sum(tasks) if tasks else None, "objective": objective}
+
     def _end_epoch(self) -> None:
         started = time.monotonic()
         record: dict[str, Any] = {
             "epoch": self.epoch,
             "step": self.learner.steps,
-            "train": {n: _number(s / c) for n, (s, c) in self.sums.items() if c},
+            "train": self._epoch_losses(),
             "overflows": int(self.sums.get("overflows", [0])[0]),
             **self._validate(),
             "weights": self._weights(),

@@ -8,6 +8,7 @@ import yaml
 
 from pipelines.config import load_config
 from pipelines.extract import ExtractConfig
+from pipelines.train import PRESETS, TrainConfig, preset_file
 from tests.support import ROOT
 
 CORPUS = ["corpus.corpus=/videos"]
@@ -40,3 +41,44 @@ def test_the_complete_file_names_every_setting() -> None:
         return lines
 
     assert missing(written, settings) == ["corpus.corpus", "corpus.suffixes"]
+
+
+TRAIN = ["features=/features", "labels.labels=/labels.csv"]
+FAMILIES = {
+    "standard": "cross_modal_encoder",
+    "optimized": "cross_modal_encoder",
+    "advanced": "dual_path",
+    "cross_attention": "cross_attention",
+}
+
+
+def test_the_presets_of_training_are_those_of_the_specification() -> None:
+    assert FAMILIES.keys() <= {path.stem for path in PRESETS.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("file", sorted(PRESETS.glob("*.yaml")), ids=lambda p: p.name)
+def test_every_preset_of_training_loads_and_is_built(file: Path) -> None:
+    import torch
+
+    from model.evaluator import build_evaluator
+
+    config = load_config(TrainConfig, None, TRAIN, base=preset_file(file.stem))
+    assert config.evaluator.family == FAMILIES.get(file.stem, config.evaluator.family)
+    with torch.device("meta"):
+        evaluator = build_evaluator(config.evaluator, dict.fromkeys(config.evaluator.streams, 17), 3)
+    assert evaluator.shared_parameters()
+
+
+def test_what_is_set_wins_over_a_file_and_a_file_over_the_preset(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("evaluator: {dropout: 0.3, layers: 2}\n")
+    config = load_config(
+        TrainConfig,
+        str(tmp_path / "own.yaml"),
+        [*TRAIN, "evaluator.layers=1"],
+        base=preset_file("standard"),
+    )
+    assert (config.evaluator.width, config.evaluator.dropout, config.evaluator.layers) == (
+        256,
+        0.3,
+        1,
+    )

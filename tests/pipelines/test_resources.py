@@ -2,7 +2,15 @@
 
 import pytest
 
-from pipelines.resources import GIB, Cluster, ResourceError, ResourcesConfig, plan
+from pipelines.resources import (
+    GIB,
+    Cluster,
+    ResourceError,
+    ResourcesConfig,
+    TrainPlan,
+    plan,
+    plan_training,
+)
 
 
 def test_a_laptop_gets_one_single_threaded_worker_for_each_core() -> None:
@@ -86,3 +94,58 @@ def test_autoscaling_asks_for_workers_that_have_no_room_yet() -> None:
     assert (p.layout, p.workers, p.device) == ("whole", 8, "cpu")
     with pytest.raises(ValueError, match="how many to ask"):
         ResourcesConfig(autoscale="gpu")
+
+
+# --- training
+
+
+def training(cpus: float, gpus: float, workers: int | None, **more: float) -> TrainPlan:
+    return plan_training(Cluster(cpus, gpus, 64 * GIB, **more), workers)
+
+
+def test_training_takes_one_worker_and_all_cpus_unless_told_otherwise() -> None:
+    assert training(6, 0, None) == TrainPlan(1, False, {"CPU": 6.0}, 6)
+    assert training(6, 0, 2) == TrainPlan(2, False, {"CPU": 3.0}, 3)
+    assert training(16, 0, 1, largest=4).resources == {"CPU": 4.0}  # no node has more
+
+
+@pytest.mark.parametrize(("gpus", "workers"), [(1, 1), (4, 2), (8, 8)])
+def test_where_there_are_gpus_each_training_worker_has_one(gpus: int, workers: int) -> None:
+    p = training(96, gpus, workers)
+    assert (p.workers, p.use_gpu, p.resources["GPU"]) == (workers, True, 1.0)
+    assert 1 <= p.resources["CPU"] <= 8  # the rest is for reading
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 7, 8, 64])
+@pytest.mark.parametrize("gpus", [0, 1, 8])
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+def test_training_never_asks_for_more_than_there_is(cpus: int, gpus: int, workers: int) -> None:
+    if gpus and workers > gpus:
+        with pytest.raises(ResourceError, match=f"{workers} workers with a GPU each .* has {gpus}"):
+            training(cpus, gpus, workers)
+        return
+    p = training(cpus, gpus, workers)
+    assert p.workers * p.resources["CPU"] <= cpus + 1e-9
+    assert p.workers * p.resources.get("GPU", 0) <= gpus
+    assert p.threads >= 1
+
+
+def test_training_needs_a_cpu() -> None:
+    with pytest.raises(ResourceError, match="at least one"):
+        training(0, 0, None)
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(2, "nccl"), (0, "gloo")])
+def test_what_ray_train_is_given(gpus: int, backend: str) -> None:
+    """Placement on GPUs, without any: by the arguments of Ray Train."""
+    from pipelines.train_worker import COLLECTIVE_SECONDS, WORKER_FAILURES, arguments
+
+    given = arguments(training(8, gpus, 2), "/notes")
+    scaling, torch, run = (given[f"{n}_config"] for n in ("scaling", "torch", "run"))
+    assert (scaling.num_workers, scaling.use_gpu) == (2, gpus > 0)
+    assert scaling.resources_per_worker == {"CPU": 4.0, **({"GPU": 1.0} if gpus else {})}
+    assert torch.backend == backend
+    assert torch.timeout_s == COLLECTIVE_SECONDS
+    assert run.failure_config.max_failures == WORKER_FAILURES > 0
+    assert run.storage_path == "/notes"
+    assert set(given) == {"scaling_config", "torch_config", "run_config"}
