@@ -57,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--wait-lock", action="store_true", help="wait for another run on the same output"
     )
+    where.add_argument(
+        "--dry-run", action="store_true", help="check everything, say what there is, train nothing"
+    )
     return p
 
 
@@ -83,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and schedulers end a job this way
-    if not args.out:
+    if not args.out and not args.dry_run:
         return _usage("--out is needed")
     if not args.config and not (args.features and args.labels):
         return _usage("--features and --labels are needed (or --config that names them)")
@@ -127,12 +130,15 @@ def _guarded(command: Any) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from pipelines.config import load_config
-    from pipelines.train import TrainConfig, preset_file, train
+    from pipelines.train import TrainConfig, check, preset_file, train
     from pipelines.train_folds import train_folds
     from pipelines.train_told import told
 
     preset = preset_file(args.preset or "optimized")
     config = load_config(TrainConfig, args.config, overrides(args), base=preset)
+    if args.dry_run:
+        print(check(config))
+        return OK
     if config.splits.by == "generator" and config.splits.held_out is None:
         print(train_folds(config, args.out, address=args.address))
         return OK

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 F64 = NDArray[np.float64]
 
 BLOCK_ROWS: Final = 2048
+PIECE_VALUES: Final = 2**18  # worked on at a time: stays in the cache
 
 
 class Moments:
@@ -36,13 +37,15 @@ class Moments:
         # Fortran order, as BLAS has it.
         self._products = np.zeros((width, width) if full else (0, 0), order="F")
         self._scale = np.zeros(width)  # powers of two; 0: no spread so far, counts as 1
-        self._block: F64 | None = None  # [BLOCK_ROWS, D]
-        self._narrow: NDArray[np.float32] | None = None
+        # Rows that were not joined yet, relative to the first of them, and their sums.
+        self._block = np.empty((0, width))
         self._filled = 0
+        self._origin = np.zeros(width)
+        self._sums = np.zeros((2, width))  # of values, of squares
 
     def __getstate__(self) -> dict[str, Any]:
         self._flush()
-        return {**self.__dict__, "_block": None, "_narrow": None}
+        return {**self.__dict__, "_block": np.empty((0, self.width))}
 
     def add(self, rows: NDArray[np.floating[Any]]) -> None:
         """Take in rows [n, D], all values finite.
@@ -52,47 +55,56 @@ class Moments:
         """
         if rows.ndim != 2 or rows.shape[1] != self.width:
             raise ValueError(f"expected rows of width {self.width}, got shape {rows.shape}")
-        if self._block is None:
+        if not len(self._block):
             self._block = np.empty((BLOCK_ROWS, self.width))
+        piece = max(1, PIECE_VALUES // self.width)
         at = 0
         while at < len(rows):
-            take = min(len(rows) - at, BLOCK_ROWS - self._filled)
-            self._block[self._filled : self._filled + take] = rows[at : at + take]
-            self._filled += take
+            take = min(len(rows) - at, BLOCK_ROWS - self._filled, piece)
+            self._fill(rows[at : at + take])
             at += take
             if self._filled == BLOCK_ROWS:
                 self._flush()
+
+    def _fill(self, rows: NDArray[np.floating[Any]]) -> None:
+        if not self._filled:
+            # Relative to a row a constant dimension is exactly 0, and so is its variance. As the
+            # row is one of those summed up, taking off the mean later costs at most a factor
+            # BLOCK_ROWS of the precision of float64.
+            self._origin = rows[0].astype(np.float64)
+            self._sums[:] = 0.0
+        place = self._block[self._filled : self._filled + len(rows)]
+        np.subtract(rows, self._origin, out=place)
+        self._sums[0] += place.sum(axis=0)
+        self._sums[1] += np.einsum("nd,nd->d", place, place)
+        self._filled += len(rows)
 
     def _flush(self) -> None:
         """Join the rows of the block to the rest."""
         if not self._filled:
             return
-        assert self._block is not None
         n, self._filled = self._filled, 0
-        rows = self._block[:n]
-        # Relative to its first row a constant dimension is exactly 0, and so is its variance.
-        origin = rows[0].copy()
-        rows -= origin
-        mean = rows.mean(axis=0)
-        rows -= mean
-        mean += origin
-        squares = np.einsum("nd,nd->d", rows, rows)
+        mean = self._sums[0] / n
+        squares = np.maximum(self._sums[1] - n * mean**2, 0.0)
         if self.full:
-            self._multiply(rows, squares)
-        self._join(n, mean, squares)
+            self._multiply(self._block[:n], mean, squares)
+        self._join(n, self._origin + mean, squares)
 
-    def _multiply(self, rows: F64, squares: F64) -> None:
-        """Add the products of centred rows."""
+    def _multiply(self, rows: F64, mean: F64, squares: F64) -> None:
+        """Add the products of rows around their mean."""
         from scipy.linalg.blas import ssyrk
 
-        if self._narrow is None:
-            self._narrow = np.empty((BLOCK_ROWS, self.width), np.float32)
         deviation = np.sqrt(squares / len(rows))
         # Room above, so that later blocks seldom raise the scale again.
         scale = np.ldexp(4.0, np.frexp(deviation)[1])
         self._widen(np.where(deviation > self._scale, scale, self._scale))
-        narrow = self._narrow[: len(rows)]
-        np.multiply(rows, 1 / _unit(self._scale), out=narrow, casting="same_kind")
+        inverse = 1 / _unit(self._scale)
+        narrow = np.empty(rows.shape, np.float32)
+        piece = max(1, PIECE_VALUES // self.width)
+        for start in range(0, len(rows), piece):
+            part = rows[start : start + piece]
+            part -= mean
+            np.multiply(part, inverse, out=narrow[start : start + piece], casting="same_kind")
         self._products += ssyrk(1.0, narrow.T, lower=1)
 
     def _widen(self, scale: F64) -> None:

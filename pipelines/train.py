@@ -38,7 +38,7 @@ from pipelines.labels import LabelsConfig
 from pipelines.lock import RunLock
 from pipelines.reduced_clips import ReducedClips, reduce_clips
 from pipelines.resources import Cluster, plan_training
-from pipelines.splits import SplitsConfig
+from pipelines.splits import SplitsConfig, folds
 from pipelines.storage import Store
 from pipelines.train_data import Candidates, TrainData, candidates, resolve_monitor, training_data
 from pipelines.train_errors import TrainInputError
@@ -93,6 +93,22 @@ def preset_file(name: str) -> str:
     if name not in known:
         raise ConfigError(f"--preset {name}: there is no such preset; known: {', '.join(known)}")
     return str(PRESETS / f"{name}.yaml")
+
+
+def check(config: TrainConfig) -> str:
+    """Take the steps before anything is computed or written; returns the account of the data.
+
+    Raises:
+        TrainInputError: See :func:`train`.
+    """
+    found = candidates(config.features, config.labels, config.cleaning, lambda _: None)
+    splits = config.splits
+    if splits.by == "generator" and splits.held_out is None:
+        splits = splits.model_copy(update={"held_out": folds(found.videos, found.clean)[0]})
+    data = training_data(found, splits)
+    _start(config, data)
+    _check_streams(config, data)
+    return told(data.report)
 
 
 def train(
