@@ -14,19 +14,19 @@ motion      a smooth random movement; its mean over the clip is 0, its strength 
 From the times and strengths follow the scores:
 
 ==============  ================================================================================
-lip_sync        5 where the events of landmarks and audio coincide; falls with their distance,
+lip_sync        5 where the events of action units and audio coincide; falls with their distance,
                 faster where the sound leads. Temporal: *when* something happens, told by a product
                 of event and clock; cross-modal: the difference of two streams
-expression      the weaker of the movements of visual and action units (weakest link)
+expression      the weaker of the movements of visual and landmarks (weakest link)
 audio_quality   noise, uniform in [1, 5]: nothing to learn
 cross_modal     5 where audio and visual move equally strongly; falls with the difference, faster
                 where the sound is livelier (a damped mouth)
 overall         the smaller of lip_sync and expression: all streams, timing and strength
 ==============  ================================================================================
 
-The time averages of clock, event and motion are the same in every clip but for the number of its
-frames, so a linear model on time averages has nothing to go by: timing is in a product over time,
-strength in a square. No stream alone is enough (:func:`one_stream_limit`). Scores saturate nowhere
+The time averages of clock, event and motion depend on nothing but the number of frames, so a
+linear model on time averages has nothing to go by: timing is in a product over time, strength in a
+square. No stream alone is enough (:func:`one_stream_limit`). Scores saturate nowhere
 inside the range except at the ends of the two tents, and carry no noise.
 
 All raw widths are the real ones; the latent part of a stream has 5 dimensions, so that the
@@ -34,6 +34,7 @@ preprocessor's principal components keep it.
 """
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -98,10 +99,10 @@ def plant(clips: int, frames: int = 30, seed: int = 0) -> Planted:
     when = {name: rng.uniform(first, last, clips) for name in STREAMS}
     strength = {name: rng.uniform(0, 1, clips) for name in STREAMS}
     latents = {n: _latents(rng, mask, when[n], strength[n]) for n in STREAMS}
-    lead = (when["landmarks"] - when["audio"]) / (last - first)  # > 0: the sound comes first
+    lead = (when["action_units"] - when["audio"]) / (last - first)  # > 0: the sound comes first
     scores = np.empty((clips, len(TASKS)))
     lip_sync = scores[:, 0] = _tent(lead)
-    expression = scores[:, 1] = _scaled(np.minimum(strength["visual"], strength["action_units"]))
+    expression = scores[:, 1] = _scaled(np.minimum(strength["visual"], strength["landmarks"]))
     scores[:, 2] = rng.uniform(LOW, HIGH, clips)
     scores[:, 3] = _tent(strength["audio"] - strength["visual"])
     scores[:, 4] = np.minimum(lip_sync, expression)
@@ -121,7 +122,8 @@ def _latents(rng: np.random.Generator, mask: NDArray[np.bool_], when: F64, stren
     clips, frames = mask.shape
     time = np.arange(frames)
     clock = np.broadcast_to(time - (frames - 1) / 2, mask.shape)
-    event = np.exp(-0.5 * (time - when[:, None]) ** 2)
+    event = np.where(mask, np.exp(-0.5 * (time - when[:, None]) ** 2), 0.0)
+    event /= event.sum(axis=1, keepdims=True)  # 1 as well where an end of the bump is cut off
     motion = (CALM + (1 - CALM) * strength)[:, None] * _movement(rng, mask)
     drifts = [rng.standard_normal((clips, 1)) + _movement(rng, mask) for _ in range(2)]
     values = np.stack([clock, event, motion, *drifts], axis=-1)
@@ -237,7 +239,7 @@ def write_features(
             raw = raw_features(planted, rows, streams)
             for i, number in enumerate(rows.tolist()):
                 tensors = {name: _padded(values[i]) for name, values in raw.items()}
-                row = _row(number, int(planted.length[number])) | tensors
+                row = row_of(number, int(planted.length[number])) | tensors
                 key = VideoKey(video_id(number), "1")
                 writer.add(key, [to_arrow([{n: row[n] for n in schema.names}], schema)])
         writer.commit()
@@ -249,7 +251,8 @@ def _padded(values: NDArray[Any]) -> NDArray[Any]:
     return result
 
 
-def _row(number: int, frames: int) -> dict[str, Any]:
+def row_of(number: int, frames: int) -> dict[str, Any]:
+    """Return the columns of a clip beside its tensors."""
     mask = np.arange(CLIP_FRAMES) < frames
     return {
         "video_id": video_id(number),
@@ -265,7 +268,7 @@ def _row(number: int, frames: int) -> dict[str, Any]:
         "audio_mask": mask,
         "faces": dict.fromkeys(STRUCT_FIELDS["faces"]),
         "fingerprint": FINGERPRINT,
-        "extractors": {name: "planted" for name in STREAMS},
+        "extractors": dict.fromkeys(STREAMS, "planted"),
         "weights": {},
         "code_version": "0",
         "demonstration": True,
@@ -278,4 +281,5 @@ def write_labels(scores: F64, file: Path) -> None:
         table = csv.writer(out)
         table.writerow(["video_id", *TASKS])
         for number, row in enumerate(scores.tolist()):
-            table.writerow([video_id(number), *("" if x != x else f"{x:.4f}" for x in row)])
+            told = ("" if math.isnan(x) else f"{x:.4f}" for x in row)
+            table.writerow([video_id(number), *told])

@@ -88,7 +88,7 @@ class Peak(threading.Thread):
 
     def run(self) -> None:
         me = psutil.Process()
-        while not self._end.wait(0.1):
+        while not self._end.wait(0.25):
             memory = me.memory_info()
             self.driver = max(self.driver, (memory.rss - memory.shared) / 2**20)
             for child in me.children(recursive=True):

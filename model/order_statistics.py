@@ -20,7 +20,7 @@ I64 = NDArray[np.int64]
 Keys = NDArray[np.unsignedinteger[Any]]
 
 BITS: Final = {"float16": 8, "float32": 11}  # of a pass: 256 and 2048 counters a column
-ROWS: Final = 2048  # counted at a time
+ROWS: Final = 1024  # counted at a time
 
 
 @dataclass(frozen=True, slots=True)

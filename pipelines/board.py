@@ -1,7 +1,9 @@
 """Where workers on the cluster leave word for the driver: an actor that keeps what it is told."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -33,24 +35,37 @@ class Board:
         """Send a message without waiting for anything."""
         self._handle.tell.remote((kind, value))
 
+    def hand_over(self, kind: str, value: Any) -> None:
+        """Send a message and wait until it is there: for last words, before a worker ends."""
+        ray.get(self._handle.tell.remote((kind, value)))
+
     def take(self) -> list[tuple[str, Any]]:
         """Return the messages since the last call, in order of arrival."""
         messages: list[tuple[str, Any]] = ray.get(self._handle.take.remote())
         return messages
 
     def watch(self, work: Callable[[], T], heard: Callable[[str, Any], None]) -> T:
-        """Run ``work`` in a thread and hand on every message until it returns or raises."""
-        import time
+        """Run ``work`` in a thread and hand on every message until it returns or raises.
 
-        with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(work)
-            while not future.done():
-                time.sleep(LOOK_SECONDS)
-                for kind, value in self.take():
-                    heard(kind, value)
+        An interruption of this thread is raised at once: the work ends with the connection to Ray.
+        """
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                future.set_exception(error)
+
+        # Not an executor: it would wait for the work to end, whatever happens here.
+        threading.Thread(target=run, daemon=True, name="watched").start()
+        while not future.done():
+            time.sleep(LOOK_SECONDS)
             for kind, value in self.take():
                 heard(kind, value)
-            return future.result()
+        for kind, value in self.take():
+            heard(kind, value)
+        return future.result()
 
 
 @contextmanager

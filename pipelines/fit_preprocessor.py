@@ -2,12 +2,15 @@
 
 1. read the schema of a shard: which streams there are and how wide (1:1)
 2. deal the shards out to the workers by their number of training clips (N shards : W shares)
-3. medians, and quartiles when winsorising: passes that count, merged here (W counts : 1)
-4. one pass for the moments of the filled rows (W moments : 1)
-5. principal components of each stream (1:1)
+3. a pass for the moments of complete rows and the first counts of the medians (W : 1)
+4. passes that count, until the medians are found; merged here (W counts : 1)
+5. the shards with missing values once more: moments of the filled rows (W : 1)
+6. principal components of each stream (1:1)
+
+Winsorising needs the quartiles first: 3 only counts, and 5 takes all rows of all shards.
 
 Shares depend on the shards and the number of workers alone, and are merged in their order, so a
-repeated fit gives the same bits; another number of workers changes float64 rounding only.
+repeated fit gives the same bits; another number of workers changes rounding only.
 """
 
 from collections.abc import Sequence
@@ -20,7 +23,7 @@ from actors.raw_clips import LOWLEVEL_MASKS
 from model.moments import ColumnMoments, Moments
 from model.order_statistics import QuantileSearch
 from model.preprocessor_config import PreprocessorConfig, StreamLayout, stream_layout
-from pipelines.fit_share import Fill, Plan, ShardRows, UnitMoments, count_share, moments_share
+from pipelines.fit_share import Ask, Fill, Findings, Plan, ShardRows, UnitMoments, read_share
 from pipelines.share_runner import Progress, ShareRunner, deal
 from pipelines.storage import Store
 from pipelines.train_errors import TrainInputError
@@ -71,12 +74,12 @@ def fit_preprocessor(
     layouts, dtypes = _layouts(store, some[0].name, streams)
     _check_components(layouts, config)
     plan = Plan.of(layouts, config)
-    run = ShareRunner(store, deal(some, workers), cpus_per_worker, progress or (lambda *_: None))
-    fills, empty = _fills(run, plan, dtypes)
-    ends = run("moments", moments_share, plan, fills, tuple(aux_names))
+    shares = deal(some, workers)
+    run = ShareRunner(store, shares, cpus_per_worker, progress or (lambda *_: None))
+    fills, empty, parts, aux = _passes(run, plan, dtypes, tuple(aux_names))
     merge = ray.remote(_merge).options(num_cpus=cpus_per_worker)
     finish = ray.remote(_finish).options(num_cpus=cpus_per_worker)
-    merged = [merge.remote(refs) for refs in ends[:-1]]
+    merged = [merge.remote(refs) for refs in parts]
     fitted = [
         finish.remote(
             layout,
@@ -87,9 +90,6 @@ def fit_preprocessor(
         )
         for layout in layouts
     ]
-    aux = ColumnMoments(len(aux_names))
-    for part in ray.get(ends[-1]):
-        aux.merge(part)
     return _assemble(config, ray.get(fitted), aux_names, aux)
 
 
@@ -168,38 +168,57 @@ def _check_rows(plan: Plan, valid: dict[str, int]) -> None:
             )
 
 
-def _fills(
-    run: ShareRunner, plan: Plan, dtypes: dict[str, Any]
-) -> tuple[dict[str, Fill], dict[str, int]]:
-    """Medians and bounds of each unit, and how many of its dimensions have no value at all."""
+def _passes(
+    run: ShareRunner, plan: Plan, dtypes: dict[str, Any], aux_names: tuple[str, ...]
+) -> tuple[dict[str, Fill], dict[str, int], list[list[Any]], ColumnMoments]:
+    """Read the shards as often as is needed.
+
+    Returns:
+        By unit key the fills, and how many of its dimensions have no value at all; for each unit
+        references to its moments; the moments of the auxiliary vector.
+    """
     winsorise = plan.config.winsorise
     which = (0.5,) if winsorise is None else (0.5, 0.25, 0.75)
     searches = {u.key: QuantileSearch(dtypes[u.stream], u.width, which) for u in plan.units}
-    number = 0
+    moments: list[list[Any]] = [[] for _ in plan.units]
+    aux, set_aside, number = ColumnMoments(len(aux_names)), set[str](), 0
     while open_ := {k: r for k, s in searches.items() if (r := s.request()) is not None}:
         number += 1
-        (refs,) = run(f"medians, pass {number}", count_share, plan, open_)
-        total = ray.get(refs[0])
-        for ref in refs[1:]:
-            part = ray.get(ref)
+        ask = Ask(open_)
+        if number == 1:
+            ask = Ask(open_, "complete" if winsorise is None else "none", {}, aux_names)
+        founds, *ends = run(f"pass {number}: medians", read_share, plan, ask)
+        total: Findings = ray.get(founds[0])
+        for ref in founds[1:]:
+            part: Findings = ray.get(ref)
             for key in open_:
-                total[key].merge(part[key])
+                total.counters[key].merge(part.counters[key])
+            total.set_aside |= part.set_aside
+            if number == 1:
+                total.aux.merge(part.aux)
         for key in open_:
-            searches[key].update(total[key])
+            searches[key].update(total.counters[key])
         if number == 1:
             _check_rows(plan, {k: int(s.valid.max()) for k, s in searches.items()})
-    fills = {}
-    for key, search in searches.items():
-        found = search.result()
-        # A dimension that is missing in every row counts as constantly 0.
-        found = np.where(search.valid > 0, found, 0.0)
-        low = high = None
-        if winsorise is not None:
-            reach = winsorise * (found[2] - found[1])
-            low, high = found[1] - reach, found[2] + reach
-        fills[key] = Fill(found[0], low, high)
+            aux, set_aside, moments = total.aux, set(total.set_aside), ends or moments
+    fills = {key: _fill(search, winsorise) for key, search in searches.items()}
+    if set_aside or winsorise is not None:
+        number += 1
+        ask = Ask({}, "incomplete" if winsorise is None else "all", fills)
+        only = set_aside if winsorise is None else None
+        _, *ends = run(f"pass {number}: filled rows", read_share, plan, ask, only=only)
+        moments = [before + after for before, after in zip(moments, ends, strict=True)]
     empty = {key: int((search.valid == 0).sum()) for key, search in searches.items()}
-    return fills, empty
+    return fills, empty, moments, aux
+
+
+def _fill(search: QuantileSearch, winsorise: float | None) -> Fill:
+    # A dimension that is missing in every row counts as constantly 0.
+    found = np.where(search.valid > 0, search.result(), 0.0)
+    if winsorise is None:
+        return Fill(found[0], None, None)
+    reach = winsorise * (found[2] - found[1])
+    return Fill(found[0], found[1] - reach, found[2] + reach)
 
 
 def _merge(parts: list[Any]) -> UnitMoments:

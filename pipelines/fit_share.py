@@ -1,12 +1,12 @@
-"""One worker's share of fitting the preprocessor: shards -> counts, shards -> moments.
+"""One worker's share of fitting the preprocessor: a pass over shards -> counts and moments.
 
-Generators without Ray: each yields the number of clips read after every shard, and then its
-results. Memory depends on the widths and the largest row group, not on the number of shards.
+A generator without Ray: it yields the number of clips read after every shard, and then what it
+found. Memory depends on the widths and the largest row group, not on the number of shards.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,45 @@ class Fill:
     median: NDArray[np.float64]
     low: NDArray[np.float64] | None
     high: NDArray[np.float64] | None
+
+    def clip(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Clip rows [n, D] to the bounds, when there are any."""
+        if self.low is None or self.high is None:
+            return rows
+        return np.clip(rows.astype(np.float64), self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a pass over the shards is for.
+
+    Attributes:
+        requests: Counts for order statistics, by unit key.
+        rows: Of which rows the moments are wanted. Those of `complete` rows, without a missing
+            value, can be had before the medians are known; those of the others after.
+        fills: By unit key; needed for rows that are not complete.
+        aux_names: Auxiliary values whose moments are wanted.
+    """
+
+    requests: Mapping[str, CountRequest]
+    rows: Literal["none", "complete", "incomplete", "all"] = "none"
+    fills: Mapping[str, Fill] = field(default_factory=dict)
+    aux_names: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a pass found, moments of the units apart.
+
+    Attributes:
+        counters: By unit key.
+        set_aside: By shard, rows with missing values that are still to be added.
+        aux: Moments of the auxiliary vector.
+    """
+
+    counters: dict[str, Counter]
+    set_aside: dict[str, int]
+    aux: ColumnMoments = field(default_factory=lambda: ColumnMoments(0))
 
 
 @dataclass(slots=True)
@@ -155,63 +194,58 @@ def unit_rows(clips: RawClips, unit: Unit, config: PreprocessorConfig) -> NDArra
     return rows
 
 
-def count_share(
-    store: Store,
-    share: Sequence[ShardRows],
-    plan: Plan,
-    requests: Mapping[str, CountRequest],
-) -> Iterator[int | dict[str, Counter]]:
-    """Answer count requests (by unit key) over a share of the shards.
+def read_share(
+    store: Store, share: Sequence[ShardRows], plan: Plan, ask: Ask
+) -> Iterator[int | Findings | UnitMoments]:
+    """Read a share of the shards once.
 
     Yields:
-        After each shard the number of its clips; at last the counters by unit key.
+        After each shard the number of its clips; then the findings; then, when they were asked
+        for, the moments of each unit in order.
     """
-    counters = {key: Counter(request) for key, request in requests.items()}
-    asked = [unit for unit in plan.units if unit.key in counters]
+    asked = [u for u in plan.units if u.key in ask.requests or ask.rows != "none"]
     streams = list(dict.fromkeys(unit.stream for unit in asked))
+    found = Findings({key: Counter(r) for key, r in ask.requests.items()}, {})
+    found.aux = ColumnMoments(len(ask.aux_names))
+    results = {unit.key: UnitMoments(Moments(unit.width, full=unit.full)) for unit in asked}
     for shard in share:
-        for clips in read_rows(store, shard, streams, ()):
+        set_aside = 0
+        for clips in read_rows(store, shard, streams, ask.aux_names):
             for unit in asked:
-                counters[unit.key].add(unit_rows(clips, unit, plan.config))
-        yield len(shard.rows)
-    yield counters
-
-
-def moments_share(
-    store: Store,
-    share: Sequence[ShardRows],
-    plan: Plan,
-    fills: Mapping[str, Fill],
-    aux_names: Sequence[str],
-) -> Iterator[int | UnitMoments | ColumnMoments]:
-    """Moments of a share of the shards.
-
-    Yields:
-        After each shard the number of its clips; then the moments of each unit in order, and at
-        last those of the auxiliary vector.
-    """
-    results = {unit.key: UnitMoments(Moments(unit.width, full=unit.full)) for unit in plan.units}
-    aux = ColumnMoments(len(aux_names))
-    streams = list(dict.fromkeys(unit.stream for unit in plan.units))
-    for shard in share:
-        for clips in read_rows(store, shard, streams, aux_names):
-            for unit in plan.units:
                 rows = unit_rows(clips, unit, plan.config)
-                _add(results[unit.key], rows, fills[unit.key])
+                if unit.key in found.counters:
+                    found.counters[unit.key].add(rows)
+                if ask.rows != "none":
+                    set_aside += _add(results[unit.key], rows, ask, unit.key)
             if clips.aux is not None:
-                aux.add(clips.aux)
+                found.aux.add(clips.aux)
+        if set_aside:
+            found.set_aside[shard.name] = set_aside
         yield len(shard.rows)
-    for unit in plan.units:
-        yield results.pop(unit.key)
-    yield aux
+    yield found
+    if ask.rows != "none":
+        for unit in plan.units:
+            yield results.pop(unit.key)
 
 
-def _add(result: UnitMoments, rows: NDArray[Any], fill: Fill) -> None:
+def _add(result: UnitMoments, rows: NDArray[Any], ask: Ask, key: str) -> int:
+    """Add the rows that are asked for; returns how many with missing values were left out."""
     finite = np.isfinite(rows)
-    if not finite.all():
+    whole = bool(finite.all())
+    if ask.rows == "complete" and not whole:
+        complete = finite.all(axis=1)
+        result.moments.add(rows[complete])
+        return int(len(rows) - np.count_nonzero(complete))
+    if ask.rows == "incomplete":
+        if whole:
+            return 0
+        incomplete = ~finite.all(axis=1)
+        rows, finite = rows[incomplete], finite[incomplete]
+    if not whole:
         result.filled += int(finite.size - np.count_nonzero(finite))
-        # Stored values are exact in float64, and the mean of two medians may need it.
-        rows = np.where(finite, rows.astype(np.float64), fill.median)
-    if fill.low is not None and fill.high is not None:
-        rows = np.clip(rows.astype(np.float64), fill.low, fill.high)
+        # In float64: a median may lie between two stored values.
+        rows = np.where(finite, rows.astype(np.float64), ask.fills[key].median)
+    if key in ask.fills:
+        rows = ask.fills[key].clip(rows)
     result.moments.add(rows)
+    return 0

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pipelines.board import Board, board
 from pipelines.fit_share import ShardRows, read_rows
 from pipelines.messages import RunError
-from pipelines.share_runner import plain_errors
-from pipelines.storage import Store
+from pipelines.storage import StorageError, Store
+from pipelines.train_errors import TrainInputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -189,15 +189,23 @@ def reduce_clips(
     total = sum(len(n) for n in numbers)
     recipe = ray.put(preprocessor)
     done = 0
+    problems: list[Exception] = []
     with board() as words:
 
-        def heard(_: str, clips: int) -> None:
+        def heard(kind: str, value: Any) -> None:
             nonlocal done
-            done += clips
+            if kind == "problem":
+                problems.append(value)
+                return
+            done += value
             progress(done)
 
-        with plain_errors():
+        try:
             refs = words.watch(lambda: _run(store, shards, numbers, recipe, words), heard)
+        except ray.exceptions.RayTaskError:
+            if problems:  # as the worker raised it, without what Ray puts around it
+                raise problems[0] from None
+            raise
     where = ray.remote(_where).options(num_cpus=0)
     found = ray.get([where.remote(ref) for ref in refs])
     block, row, frames = (np.full(total, -1, np.int32) for _ in range(3))
@@ -255,10 +263,14 @@ def _reduce_shard(
     numbers = item["numbers"][0]
     start = 0
     names = tuple(preprocessor.widths)
-    for raw in read_rows(store, shard, names, preprocessor.aux_names):
-        yield table_of(preprocessor.apply(raw), numbers[start : start + len(raw)])
-        start += len(raw)
-        words.tell("reduced", len(raw))
+    try:
+        for raw in read_rows(store, shard, names, preprocessor.aux_names):
+            yield table_of(preprocessor.apply(raw), numbers[start : start + len(raw)])
+            start += len(raw)
+            words.tell("reduced", len(raw))
+    except (StorageError, TrainInputError) as error:
+        words.hand_over("problem", error)
+        raise
 
 
 def _where(table: "pa.Table") -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -1,7 +1,6 @@
 """Runs one generator per share of the shards on Ray, all at once, and tells how far they are."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import ray
@@ -38,16 +37,33 @@ class ShareRunner:
         self._shares = shares
         self._cpus = cpus
         self._told = told
-        self._clips = sum(len(shard.rows) for share in shares for shard in share)
 
-    def __call__(self, phase: str, work: Callable[..., Any], *more: Any) -> list[list[Any]]:
-        """Return, for each thing that ``work`` yields after the shards, its reference per share."""
+    def __call__(
+        self,
+        phase: str,
+        work: Callable[..., Any],
+        *more: Any,
+        only: Container[str] | None = None,
+    ) -> list[list[Any]]:
+        """Return, for each thing that ``work`` yields after the shards, its reference per share.
+
+        Args:
+            phase: What the progress is told.
+            work: A generator of (store, share, *more).
+            more: The same for all shares.
+            only: Names of the shards to read; all by default.
+        """
         task = ray.remote(work).options(num_cpus=self._cpus, num_returns="streaming")
         common = [ray.put(x) for x in more]
-        streams = [task.remote(self._store, share, *common) for share in self._shares]
+        shares = [
+            [shard for shard in share if only is None or shard.name in only]
+            for share in self._shares
+        ]
+        clips = sum(len(shard.rows) for share in shares for shard in share)
+        streams = [task.remote(self._store, share, *common) for share in shares]
         found: list[list[Any]] = [[] for _ in streams]
         done, left = 0, {stream: at for at, stream in enumerate(streams)}
-        self._told(0, self._clips, phase)
+        self._told(0, clips, phase)
         try:
             while left:
                 ready, _ = ray.wait(list(left), num_returns=1, fetch_local=False)
@@ -59,13 +75,13 @@ class ShareRunner:
                         del left[stream]
                         continue
                     found[at].append(ref)
-                    if len(found[at]) <= len(self._shares[at]):
+                    if len(found[at]) <= len(shares[at]):
                         done += fetch(ref)
-                        self._told(done, self._clips, phase)
+                        self._told(done, clips, phase)
         finally:
             for stream in left:  # one failed: the others need not go on
                 ray.cancel(stream)
-        ends = [refs[len(share) :] for refs, share in zip(found, self._shares, strict=True)]
+        ends = [refs[len(share) :] for refs, share in zip(found, shares, strict=True)]
         most = max(len(refs) for refs in ends)
         for refs in ends:
             if len(refs) < most:
@@ -75,19 +91,8 @@ class ShareRunner:
 
 def fetch(ref: Any) -> Any:
     """Fetch a result; bad input and storage that fails, found by a worker, are raised as such."""
-    with plain_errors():
-        return ray.get(ref)
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Raise what a worker says for a person without the traceback that Ray puts around it.
-
-    Raises:
-        TrainInputError, StorageError: As the worker raised them.
-    """
     try:
-        yield
+        return ray.get(ref)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, TrainInputError | StorageError):
             raise error.cause from None

@@ -1,6 +1,7 @@
 """TensorBoard logs of a training run: written beside the run, copied to the output after epochs."""
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ class TensorBoardLog:
     """Losses, task weights, learning rates, gradient norms, validation, correlations of tasks.
 
     Event files are appended to, which object stores cannot do; so the log grows in a local folder
-    and :meth:`publish` copies it whole.
+    and :meth:`publish` copies it whole. Events are written at once, not by a thread as
+    tensorboardX's SummaryWriter does: what is published ends with a whole record.
 
     Args:
         store: The output.
@@ -26,13 +28,14 @@ class TensorBoardLog:
     """
 
     def __init__(self, store: Store, run_id: str, step: int = 0) -> None:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
 
         self._store = store
         self._folder = tempfile.TemporaryDirectory(prefix="talkmos-tensorboard-")
-        self._writer = SummaryWriter(
-            logdir=self._folder.name, filename_suffix=f".{run_id}", purge_step=step or None
-        )
+        self._writer = EventsWriter(f"{self._folder.name}/events", f".{run_id}")
+        if step:
+            self._write(step, session_log=SessionLog(status=SessionLog.START))
 
     def step(self, record: dict[str, Any]) -> None:
         """Log a step of ``history.json``."""
@@ -59,8 +62,11 @@ class TensorBoardLog:
 
     def correlations(self, name: str, matrix: list[list[float | None]], step: int) -> None:
         """Log a heat map of the correlations of the tasks, [N, N], None where undefined."""
+        from tensorboardX.summary import image
+
         values = [[np.nan if v is None else v for v in row] for row in matrix]
-        self._writer.add_image(f"correlation/{name}", heat_map(np.array(values)), step)
+        picture = image(f"correlation/{name}", heat_map(np.array(values)), dataformats="CHW")
+        self._write(step, summary=picture)
 
     def publish(self) -> None:
         """Copy the event files to the output."""
@@ -80,7 +86,14 @@ class TensorBoardLog:
 
     def _scalar(self, name: str, value: float | None, step: int) -> None:
         if value is not None:
-            self._writer.add_scalar(name, value, step)
+            from tensorboardX.summary import scalar
+
+            self._write(step, summary=scalar(name, value))
+
+    def _write(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
 
 
 def heat_map(matrix: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -10,7 +10,8 @@ from pipelines.cluster import connected
 from pipelines.splits import folds
 from pipelines.storage import Store, display_text
 from pipelines.train import train_on
-from pipelines.train_data import candidates
+from pipelines.train_data import candidates, training_data
+from pipelines.train_errors import TrainInputError
 from pipelines.train_progress import CountLine
 
 if TYPE_CHECKING:
@@ -32,13 +33,21 @@ def train_folds(
     line = CountLine("")
     found = candidates(config.features, config.labels, config.cleaning, line.say)
     names = folds(found.videos, found.clean)
+    settings = {
+        name: config.splits.model_copy(update={"by": "generator", "held_out": name})
+        for name in names
+    }
+    for name, splits in settings.items():  # before the first of them is trained for hours
+        try:
+            training_data(found, splits)
+        except TrainInputError as error:
+            raise TrainInputError(f"without {display_text(name, 60)}: {error}") from None
     metrics = {}
     with connected(address, local_cpus=local_cpus):
         for number, name in enumerate(names):
             line.say(f"\nfold {number + 1} of {len(names)}: without {display_text(name)}")
-            splits = config.splits.model_copy(update={"by": "generator", "held_out": name})
             fold = f"{out.rstrip('/')}/{folder_of(name)}"
-            train_on(found, config.model_copy(update={"splits": splits}), fold)
+            train_on(found, config.model_copy(update={"splits": settings[name]}), fold)
             metrics[name] = json.loads(Store.at(fold).read_bytes(evaluate.NAME))
     table = evaluate.leave_one_out_table(metrics)
     Store.at(out).write_bytes(NAME, json.dumps(table, indent=1).encode())

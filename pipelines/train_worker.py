@@ -71,7 +71,9 @@ def train_on_ray(
         else:
             heard(kind, value)
 
-    with tempfile.TemporaryDirectory(prefix="talkmos-train-") as folder, board() as words:
+    # Whatever still writes there when the run is interrupted ends with the connection to Ray.
+    notes = tempfile.TemporaryDirectory(prefix="talkmos-train-", ignore_cleanup_errors=True)
+    with notes as folder, board() as words:
         config = {"task": [ray.put(task)], "clips": clips, "store": store, "words": words}
         config["threads"] = plan.threads
         trainer = TorchTrainer(train_loop, train_loop_config=config, **arguments(plan, folder))
@@ -143,11 +145,12 @@ def train_loop(config: dict[str, Any]) -> None:
     except (TooManyNotFiniteError, TrainInputError) as error:
         # The same on every rank, and again after a restart: said once, not tried again.
         if rank == 0:
-            words.tell("problem", str(error))
+            words.hand_over("problem", str(error))
         return
     if rank == 0:
         assert run.best is not None
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         told = f"{size} x {where}, {learner.precision}"
-        words.tell("outcome", TrainOutcome(scores, run.history, run.best, run.seconds, told))
+        outcome = TrainOutcome(scores, run.history, run.best, run.seconds, told)
+        words.hand_over("outcome", outcome)
     ray.train.report({"epochs": run.epoch})

@@ -377,12 +377,10 @@ class TrainingRun:
             for name, by_task in found.items():
                 by_task[task] = values[name].value
         total = float(np.sum(known)) if known else None
-        with np.errstate(invalid="ignore", divide="ignore"):
-            correlations = np.atleast_2d(np.corrcoef(scores, rowvar=False))
         return {
             "val": {"total": total, **dict(zip(TASKS, losses, strict=True))},
             **found,
-            "correlations": [[_number(float(v)) for v in row] for row in correlations],
+            "correlations": _correlations(scores),
         }
 
     def _monitor(self, record: dict[str, Any]) -> float | None:
@@ -488,6 +486,15 @@ class TrainingRun:
         self.best, self.stale, self.over = values["best"], values["stale"], values["over"]
         self.seconds = values["seconds"]
         self._tell("resumed", (self.epoch, self.learner.steps))
+
+
+def _correlations(scores: NDArray[np.floating]) -> list[list[float | None]]:
+    """Correlate the columns of [n, N] scores; None where it is undefined."""
+    if len(scores) < 2:
+        return [[None] * len(TASKS) for _ in TASKS]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        matrix = np.corrcoef(scores.astype(np.float64), rowvar=False)
+    return [[_number(float(value)) for value in row] for row in matrix]
 
 
 def _number(value: float) -> float | None:

@@ -18,7 +18,7 @@ from actors.raw_clips import AUX_NAMES, LOWLEVEL_MASKS, columns_for, raw_clips
 from model.preprocessor import Preprocessor
 from model.preprocessor_config import PreprocessorConfig
 from pipelines.fit_preprocessor import ShardRows, deal, fit_preprocessor
-from pipelines.fit_share import Plan, count_share
+from pipelines.fit_share import Ask, Findings, Plan, read_share
 from pipelines.storage import Store
 from pipelines.train_errors import TrainInputError
 from tests.pipelines import shard_rows
@@ -125,11 +125,34 @@ def test_only_the_training_rows_are_read_and_a_repetition_gives_the_same_bits(
     assert found.streams["audio"].rows == ((part.frame & part.audio).sum(),)
     assert _fit(tmp_path, list(reversed(kept))).digest() == found.digest()
     phases = list(dict.fromkeys(phase for _, _, phase in told))
-    assert phases == ["medians, pass 1", "medians, pass 2", "medians, pass 3", "moments"]
+    assert phases == [*(f"pass {n}: medians" for n in (1, 2, 3)), "pass 4: filled rows"]
     for phase in phases:
         counts = [(done, total) for done, total, which in told if which == phase]
         assert counts[0] == (0, len(rows))
         assert counts[-1] == (len(rows), len(rows))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_shards_without_missing_values_are_not_read_again(tmp_path: Path) -> None:
+    clips = draw(12)
+    values = np.nan_to_num(clips.streams["audio"])
+    values[0, 5, 4] = np.nan  # clip 0 is in shard 0
+    clips.streams["audio"] = values
+    told: list[tuple[int, int, str]] = []
+    shards = write(tmp_path, clips, 3)
+    found = _fit(tmp_path, shards, streams=["audio"], progress=lambda *what: told.append(what))
+    assert told[-1] == (4, 4, "pass 3: filled rows")  # 4 of 12 clips
+    rows = reference_rows(clips, "audio")
+    rows = np.where(np.isnan(rows), np.nanmedian(rows, axis=0), rows)
+    assert found.streams["audio"].rows == (len(rows),)
+    assert found.streams["audio"].filled == 1
+    np.testing.assert_allclose(found.streams["audio"].mean, rows.mean(axis=0), rtol=1e-9)
+    values[0, 5, 4] = 1.0
+    told.clear()
+    shards = write(tmp_path, clips, 3)
+    _fit(tmp_path, shards, streams=["audio"], progress=lambda *what: told.append(what))
+    assert told[-1] == (12, 12, "pass 2: medians")
 
 
 @pytest.mark.ray
@@ -259,9 +282,10 @@ def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path, clips: Cli
     key = plan.units[0].key
     request = QuantileSearch("float32", WIDTHS["landmarks"]).request()
     assert request is not None
-    steps = list(count_share(Store.at(tmp_path), [shard], plan, {key: request}))
+    steps = list(read_share(Store.at(tmp_path), [shard], plan, Ask({key: request})))
     assert steps[0] == len(clips)
-    assert steps[-1][key].counts[0].sum() > 0  # type: ignore[index]
+    assert isinstance(steps[1], Findings)
+    assert steps[1].counters[key].counts[0].sum() > 0
 
 
 def test_arrow_is_read_without_copying_and_slices_keep_their_place(clips: Clips) -> None:

@@ -140,7 +140,7 @@ def test_the_heat_map_shows_sign_and_what_is_undefined() -> None:
         white = (colours == 255).all(axis=1)
         return np.asarray(colours[~white][np.argmax(count[~white])])
 
-    red, blue, grey = colour(-1.0), colour(1.0), colour(math.nan)
+    red, blue, grey = colour(1.0), colour(-1.0), colour(math.nan)
     assert red[0] > red[2] + 50
     assert blue[2] > blue[0] + 50
     assert grey.max() - grey.min() <= 1

@@ -1,5 +1,6 @@
 """A small feature set with labels that follow from it: for tests of training runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,14 @@ def write_features(
     seed: int = 0,
     fingerprint: str = FINGERPRINT,
     demonstration: bool = True,
+    silent: Sequence[int] = (),
+    uris: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Write slim features (action units, low-level stream, descriptors); returns their labels.
 
     Video v has the quality q_v: its action units lean by it, so does one descriptor, and the
-    labels are 3 + q_v, with other signs and noise for other tasks.
+    labels are 3 + q_v, with other signs and noise for other tasks. The videos ``silent`` have no
+    sound; the first videos were read at ``uris``.
     """
     rng = np.random.default_rng(seed)
     store = Store.at(folder)
@@ -44,7 +48,11 @@ def write_features(
     writers = [ShardWriter(store, schema, fingerprint, lambda: None) for _ in range(shards)]
     for v in range(videos):
         name = f"gen{v % 3}/spk{v % 6}-{v:03d}"
-        made = {"fingerprint": fingerprint, "demonstration": demonstration}
+        made: dict[str, Any] = {"fingerprint": fingerprint, "demonstration": demonstration}
+        if v < len(uris):
+            made["uri"] = uris[v]
+        if v in silent:
+            made["audio_mask"] = np.zeros(T, bool)
         rows = [_row(rng, name, clip, quality[v]) | made for clip in range(clips)]
         rows = [{key: r[key] for key in schema.names} for r in rows]
         writers[v % shards].add(VideoKey(name, "v1"), [to_arrow(rows, schema)])
