@@ -49,6 +49,7 @@ def main() -> int:
     p.add_argument("--epochs", type=int, help="default: 12 to 14, by preset")
     p.add_argument("--rate", type=float, help="learning rate; default: by preset")
     p.add_argument("--precision", default="bf16", help="fp32, or bf16 (faster on newer CPUs)")
+    p.add_argument("--cpus", type=int, help="of the machine; 1 is best when it is shared")
     p.add_argument("--out", type=Path, default=Path("out/learning"), help="a folder of its own")
     p.add_argument("--set", action="append", default=[], metavar="A.B=V", help="one setting more")
     args = p.parse_args()
@@ -99,7 +100,7 @@ def run(
     config = load_config(TrainConfig, None, settings, base=preset_file(preset))
     out = place / "runs" / preset
     print(f"training {preset} in {out}", flush=True)
-    summary = train(config, str(out))
+    summary = train(config, str(out), local_cpus=args.cpus)
     return summary, json.loads((out / "metrics.json").read_text(encoding="utf-8")), out
 
 

@@ -14,9 +14,10 @@ motion      a smooth random movement; its mean over the clip is 0, its strength 
 From the times and strengths follow the scores:
 
 ==============  ================================================================================
-lip_sync        5 where the events of action units and audio coincide; falls with their distance,
-                faster where the sound leads. Temporal: *when* something happens, told by a product
-                of event and clock; cross-modal: the difference of two streams
+lip_sync        5 where the events of mouth and audio coincide; falls with their distance, faster
+                where the sound leads. Temporal: *when* something happens, told by a product of
+                event and clock; cross-modal: the difference of two streams. Landmarks and action
+                units show the same event of the mouth, as the latter are computed from the former
 expression      the weaker of the movements of visual and landmarks (weakest link)
 audio_quality   noise, uniform in [1, 5]: nothing to learn
 cross_modal     5 where audio and visual move equally strongly; falls with the difference, faster
@@ -97,9 +98,10 @@ def plant(clips: int, frames: int = 30, seed: int = 0) -> Planted:
     mask = np.arange(frames) < length[:, None]
     first, last = 2.0, frames - SHORTER - 3.0  # the whole bump lies inside the shortest clip
     when = {name: rng.uniform(first, last, clips) for name in STREAMS}
+    when["action_units"] = when["landmarks"]
     strength = {name: rng.uniform(0, 1, clips) for name in STREAMS}
     latents = {n: _latents(rng, mask, when[n], strength[n]) for n in STREAMS}
-    lead = (when["action_units"] - when["audio"]) / (last - first)  # > 0: the sound comes first
+    lead = (when["landmarks"] - when["audio"]) / (last - first)  # > 0: the sound comes first
     scores = np.empty((clips, len(TASKS)))
     lip_sync = scores[:, 0] = _tent(lead)
     expression = scores[:, 1] = _scaled(np.minimum(strength["visual"], strength["landmarks"]))

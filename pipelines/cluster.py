@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,7 @@ def connected(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address or os.environ.get("RAY_ADDRESS")
     before = psutil.Process().children(recursive=True)
+    terminated = signal.getsignal(signal.SIGTERM)
     common = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
         job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
@@ -64,6 +67,9 @@ def connected(
             _temp_dir=_short_temp_dir(),
             **common,
         )
+    in_main = threading.current_thread() is threading.main_thread()
+    if callable(terminated) and in_main:  # Ray has put its own in its place, which aborts
+        signal.signal(signal.SIGTERM, terminated)
     mine = [p for p in psutil.Process().children(recursive=True) if p not in before]
     reaper = None if address else watch(mine)
     try:

@@ -493,7 +493,7 @@ def _correlations(scores: NDArray[np.floating]) -> list[list[float | None]]:
     if len(scores) < 2:
         return [[None] * len(TASKS) for _ in TASKS]
     with np.errstate(invalid="ignore", divide="ignore"):
-        matrix = np.corrcoef(scores.astype(np.float64), rowvar=False)
+        matrix = np.atleast_2d(np.corrcoef(scores.astype(np.float64), rowvar=False))
     return [[_number(float(value)) for value in row] for row in matrix]
 
 

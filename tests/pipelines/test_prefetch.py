@@ -73,10 +73,9 @@ def test_a_consumer_that_stops_early_ends_the_thread() -> None:
             closed.set()
 
     source = items()
-    with pytest.raises(RuntimeError, match="enough"):
-        for item in prefetched(source):
-            if item == 5:
-                raise RuntimeError("enough")
+    for item in prefetched(source):
+        if item == 5:
+            break
     del source
     assert closed.wait(20)
     assert not ours()

@@ -65,7 +65,9 @@ def test_every_preset_of_training_loads_and_is_built(file: Path) -> None:
     config = load_config(TrainConfig, None, TRAIN, base=preset_file(file.stem))
     assert config.evaluator.family == FAMILIES.get(file.stem, config.evaluator.family)
     with torch.device("meta"):
-        evaluator = build_evaluator(config.evaluator, dict.fromkeys(config.evaluator.streams, 17), 3)
+        evaluator = build_evaluator(
+            config.evaluator, dict.fromkeys(config.evaluator.streams, 17), 3
+        )
     assert evaluator.shared_parameters()
 
 

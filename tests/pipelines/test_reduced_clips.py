@@ -1,6 +1,5 @@
 """Reduced clips: what is read by number is what the preprocessor gives, in any order."""
 
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa

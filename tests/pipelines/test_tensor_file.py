@@ -22,14 +22,14 @@ TENSORS = {
 
 
 def test_values_types_shapes_and_text_come_back() -> None:
-    data = tensor_file.pack(TENSORS, {"values": "{\"a\": \"ä\"}"})
+    data = tensor_file.pack(TENSORS, {"values": '{"a": "ä"}'})
     tensors, text = tensor_file.unpack(data, "here")
     assert set(tensors) == set(TENSORS)
     for name, value in TENSORS.items():
         assert tensors[name].dtype == value.dtype
         assert tensors[name].shape == value.shape
         assert torch.equal(tensors[name], value), name
-    assert text == {"values": "{\"a\": \"ä\"}"}
+    assert text == {"values": '{"a": "ä"}'}
     assert tensor_file.unpack(tensor_file.pack(TENSORS), "here")[1] == {}
 
 
@@ -74,7 +74,7 @@ GOOD = tensor_file.pack(TENSORS)
 
 @pytest.mark.parametrize("length", [0, 1, 4, 7, 8, 9, 100, len(GOOD) // 2, len(GOOD) - 1])
 def test_a_cut_file_is_refused(length: int) -> None:
-    with pytest.raises(TrainInputError, match="not a whole safetensors file .*cut off or damaged"):
+    with pytest.raises(TrainInputError, match=r"not a whole safetensors file .*cut off or damaged"):
         tensor_file.unpack(GOOD[:length], "cut")
 
 

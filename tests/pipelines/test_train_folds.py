@@ -77,7 +77,7 @@ def test_a_fold_that_cannot_be_is_told_before_any_is_trained(
     config = load_config(
         TrainConfig, None, [*settings, "splits.by=generator"], base=preset_file("standard")
     )
-    with pytest.raises(TrainInputError, match="^without many: the split (train|val) is empty"):
+    with pytest.raises(TrainInputError, match=r"^without many: the split (train|val) is empty"):
         train_folds(config, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

@@ -314,5 +314,3 @@ def test_an_output_on_s3(corpus: Corpus, alone: Run, tmp_path: Path) -> None:
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     local = {p.relative_to(alone.out).as_posix() for p in alone.out.rglob("*") if p.is_file()}
     assert {n for n in names ^ local if not n.startswith("tensorboard/")} == set()
-
-

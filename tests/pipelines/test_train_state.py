@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.learner import Ranks
 from pipelines import tensor_file, train_state
 from pipelines.storage import Store
 from pipelines.train_errors import TrainInputError
+from tests.pipelines.test_training_run import KilledError, problem, run_of
 from tests.pipelines.training_here import preprocessor_of
 
 
@@ -91,6 +93,36 @@ def test_the_preprocessor_comes_back(tmp_path: Path) -> None:
     found = train_state.load_preprocessor(store)
     assert found is not None
     assert found.digest() == preprocessor.digest()
+
+
+def test_a_state_of_another_number_of_workers_is_refused(tmp_path: Path) -> None:
+    """Its position in the epoch would mean other clips: some twice, some never."""
+    task, data = problem(epochs=2)
+    store = Store.at(tmp_path)
+
+    def stop(kind: str, value: object) -> None:
+        if kind == "epoch":
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run_of(task, data, store, stop).run()
+    two = run_of(task, data, store, ranks=Ranks(0, 2))
+    with pytest.raises(TrainInputError, match="steps of 10 clips, and 2 workers make steps of 20"):
+        two.run()
+    run_of(task, data, store).run()
+
+
+def test_correlations_of_a_single_clip_are_undefined_without_a_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    task, data = problem(epochs=1)
+    task.labels.split[task.labels.of("val")[1:]] = 0
+    heard: list[dict[str, object]] = []
+    run_of(
+        task, data, Store.at(tmp_path), lambda k, v: heard.append(v) if k == "epoch" else None
+    ).run()
+    assert heard[0]["correlations"] == [[None] * 5] * 5
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
 
 
 @pytest.mark.parametrize("harm", ["cut", "pickle", "other"])

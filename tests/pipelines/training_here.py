@@ -19,7 +19,9 @@ RAW_WIDTHS = {"action_units": 17, "lowlevel": 64}
 
 
 def preprocessor_of(
-    streams: tuple[str, ...] = ("action_units", "lowlevel"), aux: tuple[str, ...] = (), seed: int = 0
+    streams: tuple[str, ...] = ("action_units", "lowlevel"),
+    aux: tuple[str, ...] = (),
+    seed: int = 0,
 ) -> Preprocessor:
     """A preprocessor of streams that are not reduced, with made-up statistics."""
     rng = np.random.default_rng(seed)
