@@ -302,6 +302,7 @@ class Learner:
         rates: dict[str, float],
     ) -> StepResult:
         self._add_up_gradients()
+        magnified = self.scaler.is_enabled() and self.scaler.get_scale() > 1
         self.scaler.unscale_(self.optimizer)
         grads = [p.grad for p in self._named.values() if p.grad is not None]
         norm = float(nn.utils.get_total_norm(grads))
@@ -325,7 +326,8 @@ class Learner:
             self._update_ema()
         self.scaler.update()
         culprits: tuple[int, ...] = ()
-        overflow = not finite and finite_loss and self.precision == "fp16"
+        # With the loss no longer magnified, a gradient that is not finite is no overflow.
+        overflow = not finite and finite_loss and magnified
         if not finite and not overflow:
             self.not_finite += 1
             self.ranks.add_up(flags)
@@ -454,13 +456,23 @@ class Learner:
             "not_finite": self.not_finite,
             "recent": list(self._recent),
             "ema_updates": self._ema_updates,
+            "precision": self.precision,
             "scaler": self.scaler.state_dict(),
             "adam_steps": steps,
         }
         return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, values
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go on from a :meth:`state` of the same settings."""
+        """Go on from a :meth:`state` of the same settings.
+
+        Raises:
+            ValueError: It was trained in another number format (``auto`` on another device).
+        """
+        if values["precision"] != self.precision:
+            raise ValueError(
+                f"the run began in {values['precision']}, and on this device it would go on in "
+                f"{self.precision}: its curve would not be the same"
+            )
         for prefix, module in self._modules():
             head = f"{prefix}."
             module.load_state_dict(
@@ -479,4 +491,5 @@ class Learner:
         self.not_finite = int(values["not_finite"])
         self._recent = deque(values["recent"], maxlen=RECENT)
         self._ema_updates = int(values["ema_updates"])
-        self.scaler.load_state_dict(values["scaler"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(values["scaler"])

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from model.config import Config
 
@@ -25,7 +25,7 @@ class PreprocessorConfig(Config):
     visual: int = Field(100, ge=1, description="principal components of `visual`")
     audio: int = Field(200, ge=1, description="principal components of `audio`")
     landmarks: int = Field(50, ge=1, description="principal components of `landmarks`")
-    winsorise: float | None = Field(
+    winsorise: FiniteFloat | None = Field(
         None,
         gt=0,
         description="clip each dimension at its quartiles -+ this many interquartile ranges of the "

@@ -1,14 +1,15 @@
 """Settings of the optimisation (SPEC section 8); free of torch: drivers read them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from model.config import Config
 from model.schedule import ScheduleConfig
 from model.tasks import TASKS, Task
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(Config):
@@ -21,24 +22,27 @@ class TrainingConfig(Config):
     accumulation: int = Field(
         1, ge=1, description="micro-batches a worker adds up before each optimisation step"
     )
-    learning_rate: float = Field(3e-4, gt=0, description="AdamW, of everything but the heads")
-    head_learning_rate: float = Field(
+    learning_rate: FiniteFloat = Field(3e-4, gt=0, description="AdamW, of everything but the heads")
+    head_learning_rate: FiniteFloat = Field(
         3e-4, gt=0, description="AdamW, of the heads that head_learning_rates does not name"
     )
-    head_learning_rates: dict[Task, float] = Field(
+    head_learning_rates: dict[Task, FiniteFloat] = Field(
         default_factory=dict, description="AdamW, task -> learning rate of its head"
     )
-    weighting_learning_rate: float = Field(
-        1e-3, gt=0, description="AdamW, of the task weights that the optimiser learns"
+    weighting_learning_rate: FiniteFloat = Field(
+        2e-2,
+        gt=0,
+        description="AdamW, of the task weights that the optimiser learns. A log variance moves by "
+        "at most this much a step and has a way of several units to go",
     )
-    weight_decay: float = Field(
+    weight_decay: FiniteFloat = Field(
         0.01,
         ge=0,
         description="AdamW, of matrices; vectors (biases, norms) and weights of tasks: 0",
     )
-    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="AdamW, each in [0, 1)")
     schedule: ScheduleConfig = ScheduleConfig()
-    clip_norm: float | None = Field(
+    clip_norm: FiniteFloat | None = Field(
         1.0, gt=0, description="largest norm of the whole gradient; null does not clip"
     )
     precision: Precision = Field(
@@ -57,10 +61,10 @@ class TrainingConfig(Config):
         description="what chooses the checkpoint on the validation split: PLCC of overall, the "
         "weighted mean PLCC of the tasks, or the validation loss",
     )
-    monitor_weights: dict[Task, float] = Field(
+    monitor_weights: dict[Task, FiniteFloat] = Field(
         default_factory=dict, description="weights of the mean monitor; a task not named counts 1"
     )
-    explosion_factor: float = Field(
+    explosion_factor: FiniteFloat = Field(
         20.0,
         gt=1,
         description="a gradient norm this many times the median of the last 100 is reported",
@@ -73,7 +77,7 @@ class TrainingConfig(Config):
     state_steps: int = Field(
         500, ge=1, description="steps after which the state is saved, beside every end of an epoch"
     )
-    state_seconds: float = Field(
+    state_seconds: FiniteFloat = Field(
         300.0, gt=0, description="seconds after which the state is saved, beside the ends of epochs"
     )
     seed: int = Field(0, ge=0, description="of initial weights, order of clips and dropout")

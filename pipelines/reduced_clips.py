@@ -240,10 +240,11 @@ def _run(
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK_BYTES
     try:
-        items = [
-            {"name": s.name, "rows": s.rows.astype(np.int64), "numbers": n}
-            for s, n in zip(shards, numbers, strict=True)
-        ]
+        items = []
+        for shard, own in zip(shards, numbers, strict=True):
+            order = np.argsort(shard.rows)  # rows are read in their order in the shard
+            rows = shard.rows[order].astype(np.int64)
+            items.append({"name": shard.name, "rows": rows, "numbers": own[order]})
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _reduce_shard,
             batch_size=1,

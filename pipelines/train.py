@@ -216,6 +216,12 @@ def _check_streams(config: TrainConfig, data: TrainData) -> None:
             f"{data.index.uri} do not hold (they hold {', '.join(have)}): extract them, or leave "
             "them out with --set evaluator.streams=[…]"
         )
+    unaligned = {"visual", "audio"} - set(config.evaluator.streams)
+    if config.loss.alignment.weight and unaligned:
+        raise TrainInputError(
+            "loss.alignment compares sound and picture, but evaluator.streams lacks "
+            f"{' and '.join(sorted(unaligned))}: --set loss.alignment.weight=0, or add them"
+        )
     if config.evaluator.aux and not _aux_names(config, data):
         raise TrainInputError(
             f"evaluator.aux is on, but the features in {data.index.uri} hold neither sync nor "

@@ -117,10 +117,11 @@ def training_data(found: Candidates, splits: SplitsConfig) -> TrainData:
     code = np.where(assigned.used, assigned.code[index.video], -1)
     clips = np.flatnonzero(code >= 0)
     video = index.video[clips]
-    count = np.bincount(video, minlength=len(index.videos)).astype(np.float64)
-    weights = np.nan_to_num(videos.weights[video], nan=1.0) / count[video][:, None]
     silent = index.sound_frames[clips] == 0
     unheard = silent[:, None] & np.array([task in NEED_SOUND for task in TASKS])
+    count = np.zeros((len(index.videos), len(TASKS)))  # clips that a task can be judged in
+    np.add.at(count, video, ~unheard)
+    weights = np.nan_to_num(videos.weights[video], nan=1.0) / np.maximum(count[video], 1)
     labels = ClipLabels(
         values=np.where(unheard, np.nan, videos.values[video]).astype(np.float32),
         weight=weights.astype(np.float32),

@@ -480,7 +480,12 @@ class TrainingRun:
                 f"{self.ranks.size} workers make steps of {self.group}: go on with --workers "
                 f"{workers}, or choose another --out"
             )
-        self.learner.restore(tensors, values["learner"])
+        try:
+            self.learner.restore(tensors, values["learner"])
+        except ValueError as error:
+            raise TrainInputError(
+                f"{error}. Go on where it began, or choose another --out"
+            ) from None
         self.epoch, self.position = values["epoch"], values["position"]
         self.history, self.sums = values["history"], values["sums"]
         self.best, self.stale, self.over = values["best"], values["stale"], values["over"]

@@ -120,7 +120,7 @@ def test_a_rank_without_clips_takes_part() -> None:
         own = [[item] if ranks.rank == 0 else [] for item in data]
         return [student.step(micros, size=16) for micros in own]
 
-    alone = curve([*map(learner().step, [[item] for item in data])][:0] or work(ALONE))
+    alone = curve(work(ALONE))
     for other in as_ranks(2, work):
         torch.testing.assert_close(curve(other), alone, atol=1e-5, rtol=0, equal_nan=True)
 
@@ -190,6 +190,60 @@ def test_everything_switched_on_learns() -> None:
     results = [student.step([(batch, targets)]) for _ in range(40)]
     assert set(results[0].coupled) == {"consistency", "ranking", "alignment"}
     assert results[-1].losses.mean() < 0.6 * results[0].losses.mean()
+
+
+def test_uncertainty_finds_the_noise_with_the_default_rates() -> None:
+    """Through the whole step, schedule included: exp(s / 2) is the deviation of the labels."""
+    noise = torch.tensor([0.1, 0.6, 0.2, 0.45, 0.3])
+    generator = torch.Generator().manual_seed(0)
+    count, size, total = 800, 32, 500
+    values = torch.randn(count, 1, 3, generator=generator)
+    means = 3 + 0.5 * torch.tanh(values[:, 0, :1])
+    labels = means + noise * torch.randn(count, 5, generator=generator)
+    mask = torch.ones(count, 1, dtype=torch.bool)
+    tiny = EvaluatorConfig(
+        width=8, layers=1, heads=1, feedforward=8, dropout=0.0, streams=("action_units",)
+    )
+    torch.manual_seed(0)
+    student = Learner(
+        build_evaluator(tiny, WIDTHS),
+        build_weighting(WeightingConfig.model_validate({"kind": "uncertainty"})),
+        None,
+        loss=LossConfig.model_validate({"l1": 0, "consistency": {"weight": 0}}),
+        config=TrainingConfig(learning_rate=3e-3, head_learning_rate=3e-3),
+        total_steps=total,
+        means=torch.full((5,), 3.0),
+    )
+    for _ in range(total):
+        i = torch.randint(count, (size,), generator=generator)
+        targets = ClipTargets(
+            labels[i], torch.ones(size, 5, dtype=torch.bool), torch.ones(size, 5), i
+        )
+        batch = ClipBatch({"action_units": values[i]}, {"action_units": mask[i]}, mask[i])
+        student.step([(batch, targets)])
+    found = (1 / student.weighting.weights()).sqrt()
+    assert found.argsort().tolist() == noise.argsort().tolist()
+    torch.testing.assert_close(found, noise, rtol=0.2, atol=0)
+
+
+def test_gradients_that_are_never_finite_are_no_overflow() -> None:
+    batch, targets = clips(8, missing=0)
+    student = learner(
+        precision="fp16", loss=LossConfig.model_validate({"consistency": {"weight": 0}})
+    )
+    student.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    first = student.evaluator.trunk_parameters()[0]
+    first.register_hook(lambda grad: grad * torch.nan)
+    results = [student.step([(batch, targets)]) for _ in range(3)]
+    assert [r.overflow for r in results] == [True, False, False]  # the scale is 2, 1, 0.5
+    assert student.not_finite == 2
+    assert results[1].culprits == tuple(range(8))
+
+
+def test_a_state_of_another_number_format_is_refused() -> None:
+    tensors, values = learner(precision="bf16").state()
+    with pytest.raises(ValueError, match="began in bf16"):
+        learner(precision="fp32").restore(tensors, values)
 
 
 def test_fp16_scales_its_loss_and_skips_an_overflow() -> None:

@@ -4,6 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.linalg import subspace_angles
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 from model.moments import BLOCK_ROWS, ColumnMoments, Moments
 from model.principal_components import principal_components, scales
@@ -55,8 +58,7 @@ def test_a_small_spread_beside_a_large_mean_that_drifts_is_kept() -> None:
         moments.add(block)
     np.testing.assert_allclose(moments.mean, mean, rtol=1e-10)
     np.testing.assert_allclose(np.diag(moments.scatter()), np.diag(scatter), rtol=1e-10)
-    # The drift is perfectly correlated, and of two values only: the worst case of float32 sums.
-    np.testing.assert_allclose(moments.scatter(), scatter, rtol=5e-6)
+    np.testing.assert_allclose(moments.scatter(), scatter, rtol=1e-10)
     alone = Moments(3)
     alone.add(blocks[0])
     np.testing.assert_allclose(alone.variance, blocks[0].var(axis=0), rtol=1e-6)
@@ -66,14 +68,33 @@ def test_products_of_very_small_and_very_large_features_are_kept() -> None:
     rng = np.random.default_rng(4)
     rows = rng.standard_normal((3000, 1)) + 0.5 * rng.standard_normal((3000, 4))
     moments = Moments(4)
-    # Squares of the outer two are beyond float32; the first block has a spread of its own.
+    # The first block has a spread of its own.
     scale = np.array([1e-30, 1e-4, 1e4, 1e30])
     rows[:BLOCK_ROWS] *= [1, 1e-3, 1e3, 1]
     for piece in np.array_split(rows * scale, 9):
         moments.add(piece)
     spread = np.sqrt(moments.variance * len(rows))
     want = np.corrcoef(rows.T)
-    np.testing.assert_allclose(moments.scatter() / np.outer(spread, spread), want, atol=1e-6)
+    np.testing.assert_allclose(moments.scatter() / np.outer(spread, spread), want, atol=1e-10)
+
+
+def test_axes_of_a_steep_spectrum_are_exact() -> None:
+    """As landmarks have it: nearly everything in a few directions, the asked ones far below."""
+    rng = np.random.default_rng(9)
+    turn = np.linalg.qr(rng.standard_normal((120, 120)))[0]
+    rows = (rng.standard_normal((6000, 120)) * np.geomspace(1, 1e-4, 120)) @ turn.T + 0.5
+    rows = rows.astype(np.float32)
+    parts = []
+    for share in np.array_split(rows, 7):
+        part = Moments(120)
+        part.add(share)
+        parts.append(part)
+    for part in parts[1:]:
+        parts[0].merge(part)
+    found = principal_components(parts[0], 50)
+    want = PCA(50, svd_solver="full").fit(StandardScaler().fit_transform(rows.astype(np.float64)))
+    np.testing.assert_allclose(found.variance, want.explained_variance_, rtol=1e-6)
+    assert subspace_angles(found.axes.T, want.components_.T).max() < 1e-4
 
 
 @pytest.mark.parametrize("value", [0.0, 3.7, 0.1, 1e4 / 3, -1e-4 / 7])
