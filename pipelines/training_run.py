@@ -265,13 +265,25 @@ class TrainingRun:
         return self.ranks.rank == 0 and now - self._saved > self.task.training.state_seconds
 
     def judge_all(self) -> NDArray[np.float32]:
-        """Judge every clip with the weights of the best epoch -> [C, N]."""
+        """Judge every clip with the weights of the best epoch -> [C, N].
+
+        Raises:
+            TooManyNotFiniteError: Training went astray: these weights give no scores.
+        """
         import torch
 
         assert self.best is not None  # run() ends with one
         self.ranks.add_up(torch.zeros(1, device=self.learner.device))  # rank 0 has written them
         self.learner.adopt(tensor_file.read(self.store, self.best["weights"])[0])
-        return self.predict(np.arange(len(self.clips)))
+        scores = self.predict(np.arange(len(self.clips)))
+        lost = int((~np.isfinite(scores)).any(axis=1).sum())
+        if lost:
+            raise TooManyNotFiniteError(
+                f"the weights of the best epoch ({self.best['epoch'] + 1}) give scores that are "
+                f"NaN or infinite for {lost} of {len(scores)} clips: training went astray. Try "
+                "lower learning rates, into another --out"
+            )
+        return scores
 
     # --- what a step leaves behind
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from model.weighting import build_weighting
 from tests.model.learning import SMALL, WIDTHS, as_ranks, clips, part
 
 ALONE = Ranks()
+DRAWING = threading.Lock()  # ranks that are threads share torch's generator
 UNCOUPLED = LossConfig.model_validate({"consistency": {"mode": "std", "weight": 0.1}})
 EVERYTHING = LossConfig.model_validate(
     {
@@ -38,13 +40,13 @@ def learner(
     evaluator: EvaluatorConfig = SMALL,
     **training: Any,
 ) -> Learner:
-    torch.manual_seed(
-        1 + ranks.rank
-    )  # ranks start apart: the learner has to share rank 0's weights
-    align = AlignmentLoss(evaluator.width, loss.alignment) if loss.alignment.weight else None
+    with DRAWING:
+        torch.manual_seed(1 + ranks.rank)  # ranks start apart: rank 0's weights must be shared
+        align = AlignmentLoss(evaluator.width, loss.alignment) if loss.alignment.weight else None
+        network = build_evaluator(evaluator, WIDTHS)
     config = TrainingConfig.model_validate({"learning_rate": 3e-3, **training})
     return Learner(
-        build_evaluator(evaluator, WIDTHS),
+        network,
         build_weighting(WeightingConfig.model_validate({"kind": weighting})),
         align,
         loss=loss,
@@ -196,7 +198,7 @@ def test_uncertainty_finds_the_noise_with_the_default_rates() -> None:
     """Through the whole step, schedule included: exp(s / 2) is the deviation of the labels."""
     noise = torch.tensor([0.1, 0.6, 0.2, 0.45, 0.3])
     generator = torch.Generator().manual_seed(0)
-    count, size, total = 800, 32, 500
+    count, size, total = 800, 32, 800
     values = torch.randn(count, 1, 3, generator=generator)
     means = 3 + 0.5 * torch.tanh(values[:, 0, :1])
     labels = means + noise * torch.randn(count, 5, generator=generator)

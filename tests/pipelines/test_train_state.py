@@ -10,6 +10,7 @@ from model.learner import Ranks
 from pipelines import tensor_file, train_state
 from pipelines.storage import Store
 from pipelines.train_errors import TrainInputError
+from pipelines.training_run import TooManyNotFiniteError
 from tests.pipelines.test_training_run import KilledError, problem, run_of
 from tests.pipelines.training_here import preprocessor_of
 
@@ -123,6 +124,17 @@ def test_correlations_of_a_single_clip_are_undefined_without_a_warning(
     ).run()
     assert heard[0]["correlations"] == [[None] * 5] * 5
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+def test_training_that_went_astray_ends_with_an_explanation(tmp_path: Path) -> None:
+    task, data = problem(epochs=1)
+    run = run_of(task, data, Store.at(tmp_path))
+    run.run()
+    weights = {k: torch.full_like(v, torch.nan) for k, v in run.learner.judged_weights().items()}
+    assert run.best is not None
+    train_state.save_best(Store.at(tmp_path), run.best["step"], weights)
+    with pytest.raises(TooManyNotFiniteError, match=r"for 48 of 48 clips: .*lower learning rates"):
+        run.judge_all()
 
 
 @pytest.mark.parametrize("harm", ["cut", "pickle", "other"])

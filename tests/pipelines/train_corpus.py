@@ -31,13 +31,14 @@ def write_features(
     fingerprint: str = FINGERPRINT,
     demonstration: bool = True,
     silent: Sequence[int] = (),
+    silent_clips: Sequence[int] = (),
     uris: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Write slim features (action units, low-level stream, descriptors); returns their labels.
 
     Video v has the quality q_v: its action units lean by it, so does one descriptor, and the
-    labels are 3 + q_v, with other signs and noise for other tasks. The videos ``silent`` have no
-    sound; the first videos were read at ``uris``.
+    labels are 3 + q_v, with other signs and noise for other tasks. The videos ``silent`` and
+    the clips ``silent_clips`` of every video have no sound; the first videos were read at ``uris``.
     """
     rng = np.random.default_rng(seed)
     store = Store.at(folder)
@@ -51,9 +52,10 @@ def write_features(
         made: dict[str, Any] = {"fingerprint": fingerprint, "demonstration": demonstration}
         if v < len(uris):
             made["uri"] = uris[v]
-        if v in silent:
-            made["audio_mask"] = np.zeros(T, bool)
         rows = [_row(rng, name, clip, quality[v]) | made for clip in range(clips)]
+        for clip, values in enumerate(rows):
+            if v in silent or clip in silent_clips:
+                values["audio_mask"] = np.zeros(T, bool)
         rows = [{key: r[key] for key in schema.names} for r in rows]
         writers[v % shards].add(VideoKey(name, "v1"), [to_arrow(rows, schema)])
         scores = np.clip(3 + signs * quality[v] + rng.normal(0, 0.05, 5), 1, 5)

@@ -9,7 +9,6 @@ from actors.raw_clips import LOWLEVEL_MASKS
 from model.fitted_stream import FittedAux, FittedStream
 from model.preprocessor import Preprocessor
 from model.preprocessor_config import PreprocessorConfig, stream_layout
-from pipelines.board import Board
 from pipelines.resources import TrainPlan
 from pipelines.storage import Store
 from pipelines.train_worker import TrainOutcome
@@ -64,13 +63,3 @@ def _alone() -> Any:
     from model.learner import Ranks
 
     return Ranks()
-
-
-class HeardBoard(Board):
-    """A board without Ray."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[str, Any]] = []
-
-    def tell(self, kind: str, value: Any) -> None:
-        self.messages.append((kind, value))
