@@ -19,6 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 OK, USAGE, FAILED, INTERRUPTED = 0, 2, 3, 130
+DEFAULT_PRESET = "optimized"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,7 +73,7 @@ def overrides(args: argparse.Namespace) -> list[str]:
         "features": args.features,
         "labels.labels": args.labels,
         "init": args.init,
-        "preset": args.preset,
+        "preset": args.preset or DEFAULT_PRESET,
         "splits.by": by,
         "splits.column": args.split_column,
         "run.workers": args.workers,
@@ -129,15 +130,17 @@ def _guarded(command: Any) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from pipelines.config import load_config
+    from pipelines.config import ConfigError, load_config
     from pipelines.train import TrainConfig, check, preset_file, train
     from pipelines.train_folds import train_folds
     from pipelines.train_told import told
 
-    preset = preset_file(args.preset or "optimized")
-    config = load_config(TrainConfig, args.config, overrides(args), base=preset)
+    preset = args.preset or DEFAULT_PRESET
+    config = load_config(TrainConfig, args.config, overrides(args), base=preset_file(preset))
+    if config.preset != preset:
+        raise ConfigError(f"preset: {config.preset}: a preset is chosen with --preset")
     if args.dry_run:
-        print(check(config))
+        print(check(config, args.out))
         return OK
     if config.splits.by == "generator" and config.splits.held_out is None:
         print(train_folds(config, args.out, address=args.address))

@@ -106,8 +106,18 @@ def _no_cluster(address: str, error: Exception) -> ResourceError:
 def totals() -> Cluster:
     """Add up what the live nodes offer."""
     have = ray.cluster_resources()
-    largest = max((n["Resources"].get("CPU", 0.0) for n in ray.nodes() if n["Alive"]), default=0.0)
-    return Cluster(have.get("CPU", 0.0), have.get("GPU", 0.0), int(have.get("memory", 0)), largest)
+    nodes = tuple(
+        (n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0))
+        for n in ray.nodes()
+        if n["Alive"]
+    )
+    return Cluster(
+        cpus=have.get("CPU", 0.0),
+        gpus=have.get("GPU", 0.0),
+        memory=int(have.get("memory", 0)),
+        largest=max((cpus for cpus, _ in nodes), default=0.0),
+        nodes=nodes,
+    )
 
 
 def _short_temp_dir() -> str | None:

@@ -98,7 +98,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(below, dict):
             raise ConfigError(f"--set {override}: {part} is a value, not a section")
         node = below
-    node[parts[-1]] = value
+    old = node.get(parts[-1])
+    both = isinstance(old, dict) and isinstance(value, dict)
+    node[parts[-1]] = _merged(old, value) if both else value  # type: ignore[arg-type]
 
 
 def _explain(kind: type[BaseModel], problem: Any) -> str:

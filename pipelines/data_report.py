@@ -14,6 +14,7 @@ from pipelines.splits import TRAIN, Splits
 from pipelines.train_errors import TrainInputError
 from pipelines.uris import display_text
 
+CORRELATED: Final = 3  # pairs that a correlation takes
 NEAR_CONSTANT_STD: Final = 0.05  # of scores in [1, 5]; one step of a five-point scale is 1
 _LISTED: Final = 1_000  # names in the report; beyond that they are counted
 _SHOWN: Final = 5  # names on the terminal
@@ -169,8 +170,9 @@ def _thin(task: str, splits: Report) -> list[str]:
     lines = []
     for name in SPLITS[TRAIN + 1 :]:
         there = splits[name]["tasks"][task]
-        if there["n"] < 2:
-            lines.append(f"{task}: {there['n']} labels in {name}: correlations there are undefined")
+        if there["n"] < CORRELATED:
+            many = f"{there['n']} label{'' if there['n'] == 1 else 's'}"
+            lines.append(f"{task}: {many} in {name}: correlations there are undefined")
         elif there["std"] == 0:
             lines.append(f"{task}: the labels in {name} are all alike: correlations undefined")
     return lines

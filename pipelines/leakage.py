@@ -45,16 +45,12 @@ class Overlap:
     examples: tuple[str, ...]
 
 
-def check_videos(videos: LabelledVideos, code: I8, *, column: bool) -> None:
-    """Refuse a split of one's own that puts one video on two sides.
-
-    A hash cannot know that two ids are one video, so there it is a warning instead.
+def check_videos(videos: LabelledVideos, code: I8) -> None:
+    """Refuse a split that puts one file on two sides under two ids.
 
     Raises:
         TrainInputError: Names the two ids.
     """
-    if not column:
-        return
     seen: dict[str, int] = {}
     for v in np.flatnonzero(code >= 0).tolist():
         first = seen.setdefault(videos.index.uris[v], v)
@@ -63,7 +59,8 @@ def check_videos(videos: LabelledVideos, code: I8, *, column: bool) -> None:
                 f"{videos.labels.where}: one video is in two splits: "
                 f"{display_text(videos.index.uris[v])} is in {SPLITS[code[first]]} as "
                 f"{display_text(videos.index.videos[first])} and in {SPLITS[code[v]]} as "
-                f"{display_text(videos.index.videos[v])}"
+                f"{display_text(videos.index.videos[v])}. Label it under one id only, or put both "
+                "on one side with a column (by: column)"
             )
 
 

@@ -80,6 +80,8 @@ class CardFacts:
         parameters: Number of trained parameters.
         streams: Modalities read, in order.
         aux_width: Width of the auxiliary vector, 0 when it is not read.
+        learned: Tasks with labels in training; there are no scores of the others.
+        data_digest: Digest of features, labels and splits together.
         features: URI of the feature shards (credentials are stripped here).
         labels: URI of the label table (credentials are stripped here).
         labels_digest: Digest of the label table.
@@ -108,6 +110,8 @@ class CardFacts:
     parameters: int
     streams: Mapping[str, StreamFacts]
     aux_width: int
+    learned: Sequence[str]
+    data_digest: str
     features: str
     labels: str
     labels_digest: str
@@ -154,6 +158,7 @@ def model_card(facts: CardFacts) -> dict[str, Any]:
                 for name, stream in facts.streams.items()
             },
             "aux_width": facts.aux_width,
+            "learned_tasks": list(facts.learned),
             "outputs": {task: {"title": TITLES[task], "range": [LOW, HIGH]} for task in TASKS},
             "date": facts.date,
             "code_version": facts.code_version,
@@ -174,6 +179,7 @@ def model_card(facts: CardFacts) -> dict[str, Any]:
             "features": strip_credentials(facts.features),
             "labels": strip_credentials(facts.labels),
             "labels_digest": facts.labels_digest,
+            "data_digest": facts.data_digest,
             "train": splits.get("train"),
             "preprocessor": {
                 "fitted_on": "train",

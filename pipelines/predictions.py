@@ -19,7 +19,8 @@ from model.tasks import NEED_SOUND, TASKS
 NO_CLIP = "no clip"
 NO_SOUND = "no sound"
 NO_FRAME = "no valid frame"
-REASONS = (NO_CLIP, NO_SOUND, NO_FRAME)
+NOT_LEARNED = "not learned"  # the evaluator never saw a label of the task
+REASONS = (NO_CLIP, NO_SOUND, NO_FRAME, NOT_LEARNED)
 
 Floats = NDArray[np.float64]
 _SOUND = np.array([task in NEED_SOUND for task in TASKS])
@@ -52,6 +53,7 @@ class ClipPredictions:
         frames: [C] valid frames, at least 0.
         has_sound: [C] bool, the clip has sound somewhere.
         scores: [C, N] finite, of all tasks; those that the clip cannot be judged in are ignored.
+        learned: Tasks that the evaluator was trained in; it has no say in the others.
     """
 
     video_id: NDArray[np.str_]
@@ -61,15 +63,22 @@ class ClipPredictions:
     frames: NDArray[np.int64]
     has_sound: NDArray[np.bool_]
     scores: Floats
+    learned: tuple[str, ...] = TASKS
 
     def __len__(self) -> int:
         return len(self.video_id)
 
     @property
+    def unjudged(self) -> NDArray[np.bool_]:
+        """Where [C, N] there is no score: no sound for it, or the task was never learned."""
+        strange = np.array([task not in self.learned for task in TASKS])
+        result: NDArray[np.bool_] = (~self.has_sound[:, None] & _SOUND) | strange
+        return result
+
+    @property
     def judged(self) -> Floats:
         """Scores [C, N] with NaN where the clip cannot be judged."""
-        unjudged = ~self.has_sound[:, None] & _SOUND
-        return np.where(unjudged, np.nan, self.scores.astype(np.float64))
+        return np.where(self.unjudged, np.nan, self.scores.astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +154,7 @@ def average_clips(
     same = (np.diff(owner[order]) == 0) & (np.diff(clips.clip_index[order]) == 0)
     if same.any():
         raise ValueError(f"{_name(clips, order[np.flatnonzero(same)[0]])} was predicted twice")
-    bad = ~np.isfinite(clips.judged) & ~(~clips.has_sound[:, None] & _SOUND)
+    bad = ~np.isfinite(clips.judged) & ~clips.unjudged
     if bad.any():
         c, t = (int(i) for i in np.argwhere(bad)[0])
         raise ValueError(f"{_name(clips, c)}: the score of {TASKS[t]} is {clips.scores[c, t]}")
@@ -161,6 +170,8 @@ def average_clips(
         tuple(
             None
             if weights[v, t] > 0
+            else NOT_LEARNED
+            if TASKS[t] not in clips.learned
             else NO_CLIP
             if not count[v]
             else NO_SOUND

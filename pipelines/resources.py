@@ -65,6 +65,11 @@ class Cluster:
     gpus: float
     memory: int  # bytes
     largest: float = float("inf")  # CPUs of the largest node: no worker can have more
+    nodes: tuple[tuple[float, float], ...] = ()  # CPUs and GPUs of each node, where known
+
+    def each_node(self) -> tuple[tuple[float, float], ...]:
+        """Return (CPUs, GPUs) of each node; everything on one where they are not known."""
+        return self.nodes or ((min(self.cpus, self.largest), self.gpus),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,25 +213,40 @@ class TrainPlan:
 def plan_training(cluster: Cluster, workers: int | None) -> TrainPlan:
     """Lay training out: a GPU for each worker where there are GPUs, else the CPUs shared out.
 
+    The CPUs of a worker are the most that all workers find on the nodes as they are: a group that
+    fits in the totals alone would be waited for without end.
+
     Args:
         cluster: What there is.
         workers: How many; default 1.
 
     Raises:
-        ResourceError: More workers than GPUs, or no CPU at all.
+        ResourceError: The nodes do not hold so many workers.
     """
     count = workers or 1
     if cluster.cpus < 1:
         raise ResourceError(f"the cluster offers {cluster.cpus:g} CPUs; at least one is needed")
-    share = min(cluster.cpus / count, cluster.largest)
-    # Less than a CPU each is allowed (they share); whole ones otherwise, for Ray counts threads.
-    cpus = float(int(share)) if share >= 1 else max(0.01, int(100 * share) / 100)
     use_gpu = cluster.gpus >= 1
-    if use_gpu and count > cluster.gpus:
-        raise ResourceError(
-            f"{count} workers with a GPU each were asked for; the cluster has {cluster.gpus:g}"
-        )
-    resources = {"CPU": min(cpus, 8.0) if use_gpu else cpus}
-    if use_gpu:
-        resources["GPU"] = 1.0
-    return TrainPlan(count, use_gpu, resources, max(1, int(resources["CPU"])))
+    most = 8 if use_gpu else int(max(cpus for cpus, _ in cluster.each_node()))
+    for cpus in (*map(float, range(most, 0, -1)), *_SHARES):
+        if _places(cluster, cpus, use_gpu) >= count:
+            resources = {"CPU": cpus} | ({"GPU": 1.0} if use_gpu else {})
+            return TrainPlan(count, use_gpu, resources, max(1, int(cpus)))
+    what = "GPUs" if use_gpu else "CPUs"
+    raise ResourceError(
+        f"{count} workers were asked for; the cluster has {what} for "
+        f"{_places(cluster, _SHARES[-1], use_gpu)}. Nodes that an autoscaler could add are not "
+        "waited for: start them first, or ask for fewer workers"
+    )
+
+
+_SHARES = (0.5, 0.25, 0.1, 0.05, 0.01)  # of a CPU, when workers have to share
+
+
+def _places(cluster: Cluster, cpus: float, use_gpu: bool) -> int:
+    """Count the workers with so many CPUs (and a GPU) that fit on the nodes."""
+    fits = 0
+    for have, gpus in cluster.each_node():
+        room = int(have / cpus + 1e-9)
+        fits += min(room, int(gpus)) if use_gpu else room
+    return fits

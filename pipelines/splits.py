@@ -137,7 +137,7 @@ def assign(videos: LabelledVideos, clean: CleanResult, config: SplitsConfig) -> 
     counts = [int((code == side).sum()) for side in range(len(SPLITS))]
     if min(counts) == 0:
         raise TrainInputError(_empty(config, counts, groups, code))
-    check_videos(videos, code, column=config.by == "column")
+    check_videos(videos, code)
     found = overlaps(videos, code)
     return Splits(
         config=config,

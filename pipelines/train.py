@@ -26,12 +26,13 @@ from model.evaluator_config import EvaluatorConfig
 from model.loss_config import LossConfig, WeightingConfig
 from model.metrics_config import EvaluationConfig
 from model.preprocessor_config import PreprocessorConfig
+from model.tasks import TASKS
 from model.training_config import TrainingConfig
 from pipelines import train_state
 from pipelines.checkpoint import Checkpoint, load_checkpoint
 from pipelines.cleaning import CleaningConfig
 from pipelines.cluster import LOCAL_OBJECT_STORE, connected
-from pipelines.config import ConfigError
+from pipelines.config import ConfigError, differences
 from pipelines.data_report import told
 from pipelines.fit_preprocessor import fit_preprocessor
 from pipelines.labels import LabelsConfig
@@ -39,7 +40,7 @@ from pipelines.lock import RunLock
 from pipelines.reduced_clips import ReducedClips, reduce_clips
 from pipelines.resources import Cluster, plan_training
 from pipelines.splits import SplitsConfig, folds
-from pipelines.storage import Store
+from pipelines.storage import Store, strip_credentials
 from pipelines.train_data import Candidates, TrainData, candidates, resolve_monitor, training_data
 from pipelines.train_errors import TrainInputError
 from pipelines.train_listener import Listener
@@ -95,20 +96,33 @@ def preset_file(name: str) -> str:
     return str(PRESETS / f"{name}.yaml")
 
 
-def check(config: TrainConfig) -> str:
+def check(config: TrainConfig, out: str | None = None) -> str:
     """Take the steps before anything is computed or written; returns the account of the data.
+
+    Args:
+        config: Validated settings.
+        out: Where the run would go, to hold against what is there.
 
     Raises:
         TrainInputError: See :func:`train`.
     """
     found = candidates(config.features, config.labels, config.cleaning, lambda _: None)
-    splits = config.splits
-    if splits.by == "generator" and splits.held_out is None:
-        splits = splits.model_copy(update={"held_out": folds(found.videos, found.clean)[0]})
-    data = training_data(found, splits)
-    _start(config, data)
-    _check_streams(config, data)
-    return told(data.report)
+    splits = [config.splits]
+    if config.splits.by == "generator" and config.splits.held_out is None:
+        names = folds(found.videos, found.clean)
+        splits = [config.splits.model_copy(update={"held_out": name}) for name in names]
+    parts = []
+    for one in splits:
+        data = training_data(found, one)
+        start = _start(config, data)
+        _check_streams(config, data)
+        if len(splits) > 1:
+            parts.append(f"\nwithout {one.held_out}:")
+        elif out is not None:
+            TrainRecord(Store.at(out), config.model_copy(update={"splits": one}), data, start)
+        _, sentence = resolve_monitor(data, config.training)
+        parts += [told(data.report), *([sentence] if sentence else [])]
+    return "\n".join(parts)
 
 
 def train(
@@ -148,6 +162,8 @@ def train_on(
     data = training_data(found, config.splits)  # 3
     line.say(told(data.report))  # 4
     start = _start(config, data)
+    if start is not None:
+        config = config.model_copy(update={"preprocessor": start.preprocessor.config})
     _check_streams(config, data)
     monitor, sentence = resolve_monitor(data, config.training)
     if sentence:
@@ -179,10 +195,18 @@ def train_on(
                 monitor=monitor,
                 start=None if start is None else {k: v.numpy() for k, v in start.weights.items()},
             )
+            line.say(f"starting {plan.workers} training workers, {plan.resources} each")
             with Listener(store, data, task, plan.workers, run_id) as listener:
                 outcome = train_on_ray(task, reduced, store, plan, listener.heard)  # 7
         return settle(  # 8, 9
-            config, data, store, preprocessor, outcome, monitor=monitor, started=started
+            config,
+            data,
+            store,
+            preprocessor,
+            outcome,
+            monitor=monitor,
+            learned=_learned(data, start),
+            started=started,
         )
 
 
@@ -196,11 +220,24 @@ def _start(config: TrainConfig, data: TrainData) -> Checkpoint | None:
     )
     if same != config.evaluator:
         raise TrainInputError(
-            f"init: {config.init} holds an evaluator of other settings than this run's "
+            f"init: {strip_credentials(config.init)} holds an evaluator of other settings than this run's "
             f"({start.config.family}, width {start.config.width}, {start.config.layers} layers, "
             f"streams {', '.join(start.config.streams)}): use its preset"
         )
+    fitted = start.preprocessor.config
+    if config.preprocessor not in (fitted, PreprocessorConfig()):
+        changes = differences(fitted.model_dump(), config.preprocessor.model_dump())
+        raise TrainInputError(
+            "init: the preprocessor of the checkpoint is kept, so its settings cannot be others "
+            f"({'; '.join(changes)}): leave preprocessor.* out"
+        )
     return start
+
+
+def _learned(data: TrainData, start: Checkpoint | None) -> tuple[str, ...]:
+    """Return the tasks that were learned here, or before in the checkpoint begun with."""
+    before = () if start is None else start.details["learned_tasks"]
+    return tuple(task for task in TASKS if task in data.learned or task in before)
 
 
 # Settings that may differ between a checkpoint and what goes on from it: no weight depends on them.

@@ -64,6 +64,12 @@ class TrainData:
         """The features."""
         return self.videos.index
 
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The tasks that have a label in the training split."""
+        known = ~np.isnan(self.labels.values[self.labels.of("train")]).all(axis=0)
+        return tuple(task for task, there in zip(TASKS, known, strict=True) if there)
+
     def shard_rows(
         self, split: str | None = None
     ) -> tuple[list[ShardRows], list[NDArray[np.int64]]]:

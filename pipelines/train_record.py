@@ -30,8 +30,11 @@ class TrainRecord:
         self._store = store
         self._data = data
         self.settings = settings_of(config)
+        settings = {k: v for k, v in self.settings.items() if k not in ("features", "init")}
+        labels = {k: v for k, v in settings["labels"].items() if k != "labels"}
         self.identity = {
-            "settings": self.settings,
+            "settings": settings
+            | {"labels": labels},  # what the places hold has digests of its own
             "data": data.digest,
             "init": None if start is None else start.digest,
         }
@@ -80,6 +83,8 @@ def settings_of(config: "TrainConfig") -> dict[str, Any]:
     tree = json.loads(config.model_dump_json())
     tree.pop("run")
     tree.pop("preset")
+    for name in ("state_steps", "state_seconds"):  # when it is saved, not what
+        tree["training"].pop(name)
     for name in ("features", "init"):
         tree[name] = None if tree[name] is None else strip_credentials(tree[name])
     for name in ("labels", "spans"):

@@ -39,6 +39,7 @@ def settle(
     outcome: TrainOutcome,
     *,
     monitor: str,
+    learned: tuple[str, ...],
     started: float,
 ) -> dict[str, Any]:
     """Write everything a training run leaves behind; returns the summary, written last."""
@@ -48,9 +49,9 @@ def settle(
         weights,
         preprocessor,
         _origin(data),
-        {"code_version": CODE_VERSION, "preset": config.preset},
+        {"code_version": CODE_VERSION, "preset": config.preset, "learned_tasks": list(learned)},
     )
-    clips = _clips(data, outcome)
+    clips = _clips(data, outcome, learned)
     videos = average_clips(clips, _videos(data), _provenance(data, parts))
     metrics = evaluate(videos, config.evaluation, _by(config))
     history = _history(data, outcome)
@@ -106,7 +107,7 @@ def _by(config: "TrainConfig") -> By:
     return config.splits.within if by == "generator" else by
 
 
-def _clips(data: TrainData, outcome: TrainOutcome) -> ClipPredictions:
+def _clips(data: TrainData, outcome: TrainOutcome, learned: tuple[str, ...]) -> ClipPredictions:
     index, at = data.index, data.clips
     return ClipPredictions(
         video_id=np.array(index.videos, dtype=np.str_)[index.video[at]],
@@ -116,6 +117,7 @@ def _clips(data: TrainData, outcome: TrainOutcome) -> ClipPredictions:
         frames=index.frames[at],
         has_sound=index.sound_frames[at] > 0,
         scores=outcome.scores.astype(np.float64),
+        learned=learned,
     )
 
 
@@ -173,6 +175,8 @@ def _facts(
         parameters=parameters_of(config, preprocessor),
         streams=streams,
         aux_width=preprocessor.aux_width,
+        learned=parts.description["learned_tasks"],
+        data_digest=data.digest,
         features=config.features,
         labels=config.labels.labels,
         labels_digest=data.videos.labels.digest,

@@ -240,6 +240,8 @@ def facts(rows: list[dict[str, Any]], **changes: Any) -> CardFacts:
         "features": "s3://KEY:SECRET@bucket/features",
         "labels": "labels.csv",
         "labels_digest": "0a1b2c3d4e5f6071",
+        "data_digest": "5566778899aabbcc",
+        "learned": TASKS,
         "splits_digest": "99aabbccddeeff00",
         "splits": splits,
         "split_rule": {"by": "speaker", "shares": [0.8, 0.1, 0.1], "salt": ""},
