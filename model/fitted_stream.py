@@ -23,6 +23,7 @@ class FittedStream:
         layout: Columns and their masks.
         rows: For each column group, rows that were fitted.
         filled: Values of fitted rows that were NaN or infinite.
+        clipped: Values of fitted rows that winsorising moved to its bounds.
         empty: Dimensions without any finite value; they count as constantly 0.
         median: [D] replaces what is missing.
         low: [D] values below are clipped to it (None: no winsorising).
@@ -46,6 +47,7 @@ class FittedStream:
     components: F64 | None = None
     explained_variance: F64 | None = None
     total_variance: float = 0.0
+    clipped: int = 0
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit each other or cannot be statistics."""
@@ -92,6 +94,7 @@ class FittedStream:
             "groups": [[g.start, g.stop, g.mask] for g in self.layout.groups],
             "rows": list(self.rows),
             "filled_values": self.filled,
+            "clipped_values": self.clipped,
             "empty_dimensions": self.empty,
             "total_variance": self.total_variance,
             "explained_variance": self.explained,
@@ -119,6 +122,7 @@ class FittedStream:
                 layout=StreamLayout(name, groups),
                 rows=tuple(int(n) for n in facts["rows"]),
                 filled=int(facts["filled_values"]),
+                clipped=int(facts["clipped_values"]),
                 empty=int(facts["empty_dimensions"]),
                 total_variance=float(facts["total_variance"]),
                 **arrays,

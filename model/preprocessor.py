@@ -290,6 +290,12 @@ class Preprocessor:
             if expected is not None:
                 verdict = "as" if fitted.explained >= expected else "LESS than"
                 line += f", {verdict} expected (>= {expected:.0%})"
+            if self.config.winsorise is not None:
+                values = sum(
+                    rows * (group.stop - group.start)
+                    for rows, group in zip(fitted.rows, fitted.layout.groups, strict=True)
+                )
+                line += f"; {fitted.clipped} values winsorised ({fitted.clipped / values:.2%})"
             lines.append(line)
         return lines
 

@@ -5,8 +5,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.tasks import TASKS, TITLES
+from model.tasks import NEED_SOUND, TASKS, TITLES
 from pipelines.cleaning import NO_FRAMES, CleanResult
+from pipelines.label_file import plain_uri
 from pipelines.labels import LabelTable
 from pipelines.leakage import SPLITS
 from pipelines.matching import LabelledVideos
@@ -14,6 +15,7 @@ from pipelines.splits import TRAIN, Splits
 from pipelines.train_errors import TrainInputError
 from pipelines.uris import display_text
 
+_HEARD: Final = np.array([task in NEED_SOUND for task in TASKS])
 CORRELATED: Final = 3  # pairs that a correlation takes
 NEAR_CONSTANT_STD: Final = 0.05  # of scores in [1, 5]; one step of a five-point scale is 1
 _LISTED: Final = 1_000  # names in the report; beyond that they are counted
@@ -38,6 +40,7 @@ def data_report(videos: LabelledVideos, clean: CleanResult, splits: Splits) -> R
                 "learned"
             )
     tasks = {task: _task(labels, n) for n, task in enumerate(TASKS)}
+    silent = silent_videos(videos)
     unlabelled = [index.videos[v] for v in np.flatnonzero(~videos.labelled).tolist()]
     report: Report = {
         "labels": {
@@ -55,6 +58,7 @@ def data_report(videos: LabelledVideos, clean: CleanResult, splits: Splits) -> R
             "clips": len(index),
             "shards": len(index.shards),
             "columns": list(index.columns),
+            "silent_labelled": int((silent & videos.labelled).sum()),
         },
         "overlap": {
             "by": labels.by,
@@ -78,6 +82,12 @@ def data_report(videos: LabelledVideos, clean: CleanResult, splits: Splits) -> R
     }
     report["warnings"] = _warnings(videos, splits, report)
     return report
+
+
+def silent_videos(videos: LabelledVideos) -> NDArray[np.bool_]:
+    """Say which videos [V] have no sound in any clip."""
+    index = videos.index
+    return np.asarray(index.clips_of(index.sound_frames > 0) == 0)
 
 
 def _names(names: list[str]) -> Report:
@@ -117,6 +127,7 @@ def _statistics(values: NDArray[np.float64]) -> Report:
 
 def _split(videos: LabelledVideos, splits: Splits, name: str) -> Report:
     mask = splits.videos(name)
+    usable = np.where(silent_videos(videos)[:, None] & _HEARD, np.nan, videos.values)
     at = np.flatnonzero(mask).tolist()
     return {
         "videos": len(at),
@@ -124,7 +135,7 @@ def _split(videos: LabelledVideos, splits: Splits, name: str) -> Report:
         "groups": len({splits.groups[v] for v in at}),
         "speakers": len({videos.speakers[v] for v in at} - {None}),
         "generators": len({videos.generators[v] for v in at} - {None}),
-        "tasks": {t: _statistics(videos.values[mask, n]) for n, t in enumerate(TASKS)},
+        "tasks": {t: _statistics(usable[mask, n]) for n, t in enumerate(TASKS)},
     }
 
 
@@ -156,9 +167,16 @@ def _warnings(videos: LabelledVideos, splits: Splits, report: Report) -> list[st
             "the split by video is random and flatters where speakers or generators stand on both "
             "sides; by: speaker or by: generator gives the figures to quote"
         )
+    silent = report["features"]["silent_labelled"]
+    if silent:
+        lines.append(
+            f"{silent} labelled videos have no sound: their labels for {' and '.join(NEED_SOUND)} "
+            "are not used"
+        )
     spans = videos.labels.spans
     if spans is not None:
-        known = set(videos.index.videos if spans.by == "video_id" else videos.index.uris)
+        plain = (plain_uri(uri) for uri in videos.index.uris)
+        known = set(videos.index.videos if spans.by == "video_id" else plain)
         lost = sum(key not in known for key in spans.keys)
         if lost:
             lines.append(f"{lost} of {len(spans)} problem spans are about videos without features")

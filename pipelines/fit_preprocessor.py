@@ -229,6 +229,7 @@ def _merge(parts: list[Any]) -> UnitMoments:
         part: UnitMoments = ray.get(ref)
         total.moments.merge(part.moments)
         total.filled += part.filled
+        total.clipped += part.clipped
     return total
 
 
@@ -255,6 +256,7 @@ def _finish(
         layout=layout,
         rows=tuple(m.count for m in moments),
         filled=sum(part.filled for part in parts),
+        clipped=sum(part.clipped for part in parts),
         empty=sum(empty),
         median=join([fill.median for fill in fills]),
         low=join([fill.low for fill in fills]),

@@ -119,10 +119,11 @@ class Findings:
 
 @dataclass(slots=True)
 class UnitMoments:
-    """Moments of a unit's filled and clipped rows, and how many values were filled."""
+    """Moments of a unit's filled and clipped rows, and how many values were filled, clipped."""
 
     moments: Moments
     filled: int = 0
+    clipped: int = 0
 
 
 def read_rows(
@@ -246,6 +247,9 @@ def _add(result: UnitMoments, rows: NDArray[Any], ask: Ask, key: str) -> int:
         # In float64: a median may lie between two stored values.
         rows = np.where(finite, rows.astype(np.float64), ask.fills[key].median)
     if key in ask.fills:
-        rows = ask.fills[key].clip(rows)
+        inside = ask.fills[key].clip(rows)
+        if inside is not rows:
+            result.clipped += int(np.count_nonzero(inside != rows))
+        rows = inside
     result.moments.add(rows)
     return 0

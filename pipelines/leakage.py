@@ -72,7 +72,6 @@ def overlaps(videos: LabelledVideos, code: I8) -> tuple[Overlap, ...]:
         code: [V] 0 train, 1 val, 2 test, -1 takes no part.
     """
     names: dict[str, Sequence[str | None]] = {
-        "uri": videos.index.uris,
         "content": _contents(videos),
         "speaker": videos.speakers,
         "generator": videos.generators,
@@ -113,7 +112,6 @@ def _contents(videos: LabelledVideos) -> list[str | None]:
 
 
 _SAME: Final = {
-    "uri": "the same file under two ids",
     "content": "files of the same size and time, or the same ETag, under two ids",
 }
 

@@ -190,7 +190,7 @@ def _figure(value: Mapping[str, Any] | None) -> str:
         return f"undefined: {value['reason']}"
     written = f"{value['value']:.3f}"
     if value["low"] is None or value["high"] is None:
-        return f"{written} (no interval: {value['reason']})" if value["reason"] else written
+        return f"{written} ({value['reason']})" if value["reason"] else written
     return f"{written} [{value['low']:.3f}, {value['high']:.3f}]"
 
 

@@ -220,9 +220,9 @@ def _start(config: TrainConfig, data: TrainData) -> Checkpoint | None:
     )
     if same != config.evaluator:
         raise TrainInputError(
-            f"init: {strip_credentials(config.init)} holds an evaluator of other settings than this run's "
-            f"({start.config.family}, width {start.config.width}, {start.config.layers} layers, "
-            f"streams {', '.join(start.config.streams)}): use its preset"
+            f"init: {strip_credentials(config.init)} holds an evaluator of other settings than "
+            f"this run's ({start.config.family}, width {start.config.width}, "
+            f"{start.config.layers} layers, streams {', '.join(start.config.streams)}): use its preset"
         )
     fitted = start.preprocessor.config
     if config.preprocessor not in (fitted, PreprocessorConfig()):

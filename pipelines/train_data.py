@@ -67,8 +67,8 @@ class TrainData:
     @property
     def learned(self) -> tuple[str, ...]:
         """The tasks that have a label in the training split."""
-        known = ~np.isnan(self.labels.values[self.labels.of("train")]).all(axis=0)
-        return tuple(task for task, there in zip(TASKS, known, strict=True) if there)
+        values = self.labels.values[self.labels.of("train")]
+        return tuple(t for t, v in zip(TASKS, values.T, strict=True) if not np.isnan(v).all())
 
     def shard_rows(
         self, split: str | None = None

@@ -146,7 +146,9 @@ def test_a_task_that_training_or_test_lacks_is_named(tmp_path: Path) -> None:
     assert warnings == [
         "lip_sync: every label is missing; the task is not learned",
         "expression: no label in the training split; the task is not learned",
-        "cross_modal: 1 labels in val: correlations there are undefined",
+        "cross_modal: 1 label in val: correlations there are undefined",
+        "cross_modal: 2 labels in test: correlations there are undefined",
+        "overall: 2 labels in val: correlations there are undefined",
         "overall: the labels in test are all alike: correlations undefined",
     ]
 

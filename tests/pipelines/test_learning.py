@@ -137,7 +137,7 @@ def test_a_small_evaluator_learns_what_sound_and_mouth_say_together(tmp_path: Pa
         "evaluator.streams=[audio, action_units]",
         "preprocessor.audio=16",
         "splits.shares=[0.7, 0.1, 0.2]",
-        "training.epochs=8",
+        "training.epochs=12",
         # What these three need is in the streams that are left out.
         "weighting.fixed={expression: 0, cross_modal: 0, overall: 0}",
     )

@@ -121,13 +121,32 @@ def test_where_there_are_gpus_each_training_worker_has_one(gpus: int, workers: i
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
 def test_training_never_asks_for_more_than_there_is(cpus: int, gpus: int, workers: int) -> None:
     if gpus and workers > gpus:
-        with pytest.raises(ResourceError, match=f"{workers} workers with a GPU each .* has {gpus}"):
+        with pytest.raises(ResourceError, match=f"{workers} workers .* has GPUs for {gpus}"):
             training(cpus, gpus, workers)
         return
     p = training(cpus, gpus, workers)
     assert p.workers * p.resources["CPU"] <= cpus + 1e-9
     assert p.workers * p.resources.get("GPU", 0) <= gpus
     assert p.threads >= 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "expected"),
+    [
+        (((16, 0), (4, 1)), 1, {"CPU": 4.0, "GPU": 1.0}),  # the GPU stands on the small node
+        (((2, 0), (16, 0), (16, 0)), 3, {"CPU": 8.0}),  # 11 each would fit in the total only
+        (((3, 0), (1, 0)), 2, {"CPU": 1.0}),
+        (((8, 4), (8, 4)), 8, {"CPU": 2.0, "GPU": 1.0}),
+        (((2, 4),), 4, {"CPU": 0.5, "GPU": 1.0}),
+    ],
+)
+def test_training_fits_on_the_nodes_as_they_are(
+    nodes: tuple[tuple[float, float], ...], workers: int, expected: dict[str, float]
+) -> None:
+    cpus, gpus = (sum(column) for column in zip(*nodes, strict=True))
+    largest = max(cpu for cpu, _ in nodes)
+    p = plan_training(Cluster(cpus, gpus, 64 * GIB, largest, nodes), workers)
+    assert p.resources == expected
 
 
 def test_training_needs_a_cpu() -> None:

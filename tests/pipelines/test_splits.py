@@ -176,18 +176,10 @@ def test_one_video_in_two_rows_of_two_splits_is_an_error(tmp_path: Path) -> None
 # --- leakage
 
 
-def test_the_same_file_under_two_ids_is_told(tmp_path: Path) -> None:
+def test_the_same_file_under_two_ids_stays_on_one_side(tmp_path: Path) -> None:
     uris = [f"/x/{n // 2}.mp4" for n in range(200)]
-    versions = [f"{1 + n // 2}-1731000000123456789" for n in range(200)]
-    found = split(labelled(tmp_path, ids(200), uris=uris, source_versions=versions))
-    shared = {(o.first, o.second): o for o in found.overlaps if o.kind == "uri"}
-    at = {side: {uris[v] for v in np.flatnonzero(found.videos(side))} for side in SPLITS}
-    for (one, two), overlap in shared.items():
-        assert overlap.shared == len(at[one] & at[two])
-        assert overlap.total == len(at[two])
-    assert ("train", "test") in shared
-    assert {o.kind for o in found.overlaps} == {"uri"}  # not told again as copies
-    assert any(line.startswith("LEAK: test shares") for line in found.warnings)
+    with pytest.raises(TrainInputError, match="one video is in two splits: /x/"):
+        split(labelled(tmp_path, ids(200), uris=uris))
 
 
 @pytest.mark.parametrize(
