@@ -82,7 +82,8 @@ def run(
     preset: str, args: argparse.Namespace, place: Path
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     from pipelines.config import load_config
-    from pipelines.train import TrainConfig, preset_file, train
+    from pipelines.train import train
+    from pipelines.training.config import TrainConfig, preset_file
 
     rate = args.rate or RATES.get(preset, RATE)
     settings = [

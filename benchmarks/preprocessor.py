@@ -123,8 +123,8 @@ def fit_ours(folder: str, shards: int, workers: int, out: str) -> None:
     import ray
 
     from model.preprocessor_config import PreprocessorConfig
-    from pipelines.fit_preprocessor import ShardRows, fit_preprocessor
     from pipelines.storage import Store
+    from pipelines.training.fit_preprocessor import ShardRows, fit_preprocessor
 
     ray.init(
         address="local",

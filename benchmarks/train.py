@@ -38,7 +38,7 @@ WARM = 2  # steps before the clock starts
 
 def settings(preset: str, checkpointing: bool = False) -> Any:
     from pipelines.config import load_config
-    from pipelines.train import TrainConfig, preset_file
+    from pipelines.training.config import TrainConfig, preset_file
 
     given = ["features=x", "labels.labels=x"]
     if checkpointing:
@@ -96,11 +96,11 @@ def pipeline(
     """Steps a second of the real loop, and the share of its time that it spent on steps."""
     import ray
 
-    from pipelines.reduced_clips import ReducedClips, table_of
     from pipelines.resources import TrainPlan
     from pipelines.storage import Store
-    from pipelines.train_worker import train_on_ray
-    from pipelines.training_run import ClipLabels, TrainTask
+    from pipelines.training.reduced_clips import ReducedClips, table_of
+    from pipelines.training.task import ClipLabels, TrainTask
+    from pipelines.training.worker import train_on_ray
 
     config = settings(preset)
     count = batch * (WARM + steps)

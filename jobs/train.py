@@ -131,9 +131,10 @@ def _guarded(command: Any) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     from pipelines.config import ConfigError, load_config
-    from pipelines.train import TrainConfig, check, preset_file, train
-    from pipelines.train_folds import train_folds
-    from pipelines.train_told import told
+    from pipelines.train import check, train
+    from pipelines.training.config import TrainConfig, preset_file
+    from pipelines.training.folds import train_folds
+    from pipelines.training.told import told
 
     preset = args.preset or DEFAULT_PRESET
     config = load_config(TrainConfig, args.config, overrides(args), base=preset_file(preset))

@@ -1,99 +1,48 @@
 """Training: from feature shards and a label table to a checkpoint, with honest figures beside it.
 
-1. Read     features, labels -> videos       N : N      pipelines/train_data.py
-2. Clean    clips -> clips                   1 : 0..1   pipelines/cleaning.py
-3. Split    videos -> train, val, test       1 : 1      pipelines/splits.py, leakage.py
-4. Report   what there is to learn from      N : 1      pipelines/data_report.py
-5. Fit      training clips -> preprocessor   N : 1      pipelines/fit_preprocessor.py (Ray)
-6. Reduce   clip -> reduced clip             1 : 1      pipelines/reduced_clips.py (Ray Data)
-7. Train    reduced clips -> weights         N : 1      pipelines/train_worker.py (Ray Train)
+1. Read     features, labels -> videos       N : N      pipelines/training/data.py
+2. Clean    clips -> clips                   1 : 0..1   pipelines/training/cleaning.py
+3. Split    videos -> train, val, test       1 : 1      pipelines/training/splits.py, leakage.py
+4. Report   what there is to learn from      N : 1      pipelines/training/data_report.py
+5. Fit      training clips -> preprocessor   N : 1      pipelines/training/fit_preprocessor.py (Ray)
+6. Reduce   clip -> reduced clip             1 : 1      pipelines/training/reduced_clips.py
+7. Train    reduced clips -> weights         N : 1      pipelines/training/worker.py (Ray Train)
 8. Judge    clip -> scores -> metrics        N : 1      pipelines/predictions.py, evaluate.py
-9. Keep     checkpoint, card, report         1 : 1      pipelines/train_results.py
+9. Keep     checkpoint, card, report         1 : 1      pipelines/training/results.py
 """
 
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import psutil
-from pydantic import Field
 
-from actors.raw_clips import AUX_NAMES, SYNC_NAMES
 from actors.row import COLUMNS
-from model.config import Config
-from model.evaluator_config import EvaluatorConfig
-from model.loss_config import LossConfig, WeightingConfig
-from model.metrics_config import EvaluationConfig
-from model.preprocessor_config import PreprocessorConfig
-from model.tasks import TASKS
-from model.training_config import TrainingConfig
-from pipelines import train_state
-from pipelines.checkpoint import Checkpoint, load_checkpoint
-from pipelines.cleaning import CleaningConfig
+from pipelines.checkpoint import Checkpoint
 from pipelines.cluster import LOCAL_OBJECT_STORE, connected
-from pipelines.config import ConfigError, differences
-from pipelines.data_report import told
-from pipelines.fit_preprocessor import fit_preprocessor
-from pipelines.labels import LabelsConfig
 from pipelines.lock import RunLock
-from pipelines.reduced_clips import ReducedClips, reduce_clips
 from pipelines.resources import Cluster, plan_training
-from pipelines.splits import SplitsConfig, folds
-from pipelines.storage import Store, strip_credentials
-from pipelines.train_data import Candidates, TrainData, candidates, resolve_monitor, training_data
-from pipelines.train_errors import TrainInputError
-from pipelines.train_listener import Listener
-from pipelines.train_progress import CountLine
-from pipelines.train_record import TrainRecord
-from pipelines.train_results import settle
-from pipelines.train_worker import train_on_ray
-from pipelines.training_run import TrainTask
-
-PRESETS = Path(__file__).resolve().parents[1] / "configs" / "train"
-
-
-class TrainRunConfig(Config):
-    """How a run behaves."""
-
-    workers: int | None = Field(
-        None, ge=1, description="training processes, a GPU each where there are GPUs; default 1"
-    )
-    wait_lock: bool = Field(
-        False, description="wait for another run on the same output instead of stopping"
-    )
-
-
-class TrainConfig(Config):
-    """Everything that steers `jobs/train.py`."""
-
-    preset: str = Field("optimized", description="name of the settings, for the model card")
-    features: str = Field(min_length=1, description="output of an extraction, folder or URI")
-    labels: LabelsConfig
-    init: str | None = Field(
-        None, description="checkpoint to begin with: its weights and its preprocessor are kept"
-    )
-    cleaning: CleaningConfig = CleaningConfig()
-    splits: SplitsConfig = SplitsConfig()
-    preprocessor: PreprocessorConfig = PreprocessorConfig()
-    evaluator: EvaluatorConfig = EvaluatorConfig()
-    loss: LossConfig = LossConfig()
-    weighting: WeightingConfig = WeightingConfig()
-    training: TrainingConfig = TrainingConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    run: TrainRunConfig = TrainRunConfig()
-
-
-def preset_file(name: str) -> str:
-    """Return the YAML file of a preset.
-
-    Raises:
-        ConfigError: There is no such preset.
-    """
-    known = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-    if name not in known:
-        raise ConfigError(f"--preset {name}: there is no such preset; known: {', '.join(known)}")
-    return str(PRESETS / f"{name}.yaml")
+from pipelines.storage import Store
+from pipelines.training import state
+from pipelines.training.checks import aux_names, begun_with, check_streams, learned_tasks
+from pipelines.training.config import TrainConfig
+from pipelines.training.data import (
+    Candidates,
+    TrainData,
+    candidates,
+    resolve_monitor,
+    training_data,
+)
+from pipelines.training.data_report import told
+from pipelines.training.fit_preprocessor import fit_preprocessor
+from pipelines.training.listener import Listener
+from pipelines.training.progress import CountLine
+from pipelines.training.record import TrainRecord
+from pipelines.training.reduced_clips import ReducedClips, reduce_clips
+from pipelines.training.results import settle
+from pipelines.training.splits import folds
+from pipelines.training.task import TrainTask
+from pipelines.training.worker import train_on_ray
 
 
 def check(config: TrainConfig, out: str | None = None) -> str:
@@ -114,8 +63,8 @@ def check(config: TrainConfig, out: str | None = None) -> str:
     parts = []
     for one in splits:
         data = training_data(found, one)
-        start = _start(config, data)
-        _check_streams(config, data)
+        start = begun_with(config, data)
+        check_streams(config, data)
         if len(splits) > 1:
             parts.append(f"\nwithout {one.held_out}:")
         elif out is not None:
@@ -132,7 +81,7 @@ def train(
 
     Args:
         config: Validated settings. ``splits.by: generator`` without ``held_out`` needs
-            :func:`pipelines.train_folds.train_folds`.
+            :func:`pipelines.training.folds.train_folds`.
         out: Folder or URI of the output.
         address: Ray cluster; default $RAY_ADDRESS, else a local one.
         local_cpus: CPUs of a local cluster.
@@ -161,10 +110,10 @@ def train_on(
     line = CountLine("")
     data = training_data(found, config.splits)  # 3
     line.say(told(data.report))  # 4
-    start = _start(config, data)
+    start = begun_with(config, data)
     if start is not None:
         config = config.model_copy(update={"preprocessor": start.preprocessor.config})
-    _check_streams(config, data)
+    check_streams(config, data)
     monitor, sentence = resolve_monitor(data, config.training)
     if sentence:
         line.say(sentence)
@@ -181,7 +130,7 @@ def train_on(
         ) as cluster:
             preprocessor = _preprocessor(config, data, store, cluster, start)  # 5
             record.begin()
-            train_state.save_preprocessor(store, preprocessor)
+            state.save_preprocessor(store, preprocessor)
             reduced = _reduced(config.features, data, preprocessor)  # 6
             plan = plan_training(cluster, config.run.workers)
             task = TrainTask(
@@ -205,75 +154,9 @@ def train_on(
             preprocessor,
             outcome,
             monitor=monitor,
-            learned=_learned(data, start),
+            learned=learned_tasks(data, start),
             started=started,
         )
-
-
-def _start(config: TrainConfig, data: TrainData) -> Checkpoint | None:
-    if config.init is None:
-        return None
-    start = load_checkpoint(config.init)
-    start.check_features(data.index.fingerprint, data.index.uri)
-    same = start.config.model_copy(
-        update={name: getattr(config.evaluator, name) for name in _FREE_SETTINGS}
-    )
-    if same != config.evaluator:
-        raise TrainInputError(
-            f"init: {strip_credentials(config.init)} holds an evaluator of other settings than "
-            f"this run's ({start.config.family}, width {start.config.width}, "
-            f"{start.config.layers} layers, streams {', '.join(start.config.streams)}): use its preset"
-        )
-    fitted = start.preprocessor.config
-    if config.preprocessor not in (fitted, PreprocessorConfig()):
-        changes = differences(fitted.model_dump(), config.preprocessor.model_dump())
-        raise TrainInputError(
-            "init: the preprocessor of the checkpoint is kept, so its settings cannot be others "
-            f"({'; '.join(changes)}): leave preprocessor.* out"
-        )
-    return start
-
-
-def _learned(data: TrainData, start: Checkpoint | None) -> tuple[str, ...]:
-    """Return the tasks that were learned here, or before in the checkpoint begun with."""
-    before = () if start is None else start.details["learned_tasks"]
-    return tuple(task for task in TASKS if task in data.learned or task in before)
-
-
-# Settings that may differ between a checkpoint and what goes on from it: no weight depends on them.
-_FREE_SETTINGS = ("dropout", "modality_dropout", "gradient_checkpointing")
-
-
-def _check_streams(config: TrainConfig, data: TrainData) -> None:
-    have = data.index.streams
-    missing = [name for name in config.evaluator.streams if name not in have]
-    if missing:
-        raise TrainInputError(
-            f"evaluator.streams asks for {', '.join(missing)}, which the features in "
-            f"{data.index.uri} do not hold (they hold {', '.join(have)}): extract them, or leave "
-            "them out with --set evaluator.streams=[…]"
-        )
-    unaligned = {"visual", "audio"} - set(config.evaluator.streams)
-    if config.loss.alignment.weight and unaligned:
-        raise TrainInputError(
-            "loss.alignment compares sound and picture, but evaluator.streams lacks "
-            f"{' and '.join(sorted(unaligned))}: --set loss.alignment.weight=0, or add them"
-        )
-    if config.evaluator.aux and not _aux_names(config, data):
-        raise TrainInputError(
-            f"evaluator.aux is on, but the features in {data.index.uri} hold neither sync nor "
-            "descriptors: extract them, or --set evaluator.aux=false"
-        )
-
-
-def _aux_names(config: TrainConfig, data: TrainData) -> tuple[str, ...]:
-    """Return the auxiliary values that the features hold, none when the evaluator reads none."""
-    if not config.evaluator.aux:
-        return ()
-    have = data.index.columns
-    return tuple(
-        name for name in AUX_NAMES if ("sync" if name in SYNC_NAMES else "descriptors") in have
-    )
 
 
 def _preprocessor(
@@ -285,7 +168,7 @@ def _preprocessor(
 ) -> Any:
     if start is not None:
         return start.preprocessor
-    stored = train_state.load_preprocessor(store)
+    stored = state.load_preprocessor(store)
     if stored is not None:
         return stored
     line = CountLine("preprocessor")
@@ -296,7 +179,7 @@ def _preprocessor(
         shards,
         config.preprocessor,
         config.evaluator.streams,
-        _aux_names(config, data),
+        aux_names(config, data),
         workers=workers,
         progress=line.update,
     )

@@ -46,7 +46,7 @@ def training_report(
         metrics: What ``metrics.json`` holds.
         predictions: The rows of ``predictions.parquet``, one a video.
         data_report: What ``data_report.json`` holds.
-        card: What ``model_card.json`` holds (``pipelines.model_card.model_card``).
+        card: What ``model_card.json`` holds (``pipelines.training.model_card.model_card``).
 
     Returns:
         The document. All external text in it is escaped, undefined figures carry their reason.
@@ -78,7 +78,7 @@ def training_report(
 
 
 def _banner(card: Mapping[str, Any]) -> str:
-    from pipelines.model_card import DEMONSTRATION
+    from pipelines.training.model_card import DEMONSTRATION
 
     return card["demonstration"]["statement"] or DEMONSTRATION
 

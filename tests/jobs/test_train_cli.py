@@ -17,8 +17,8 @@ from model.tasks import TASKS
 from pipelines.checkpoint import FeatureOrigin, pack_checkpoint, save_checkpoint
 from pipelines.lock import RunLock
 from pipelines.storage import Store
-from tests.pipelines.train_corpus import FINGERPRINT, small, write_features
-from tests.pipelines.training_here import preprocessor_of
+from tests.pipelines.training.train_corpus import FINGERPRINT, small, write_features
+from tests.pipelines.training.training_here import preprocessor_of
 
 SALT = {"splits.salt": 5}  # with these 24 names no split is empty
 
@@ -58,7 +58,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a cluster was asked for")
 
     monkeypatch.setattr("pipelines.train.connected", started)
-    monkeypatch.setattr("pipelines.train_folds.connected", started)
+    monkeypatch.setattr("pipelines.training.folds.connected", started)
 
 
 class Door:

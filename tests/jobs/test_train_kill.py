@@ -15,7 +15,7 @@ import pytest
 
 from jobs.train import main
 from tests.jobs.runs import clean_environment
-from tests.pipelines.train_corpus import small, write_features
+from tests.pipelines.training.train_corpus import small, write_features
 from tests.support import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from model.tasks import TASKS
-from pipelines.model_card import CardFacts, SplitFacts, StreamFacts
+from pipelines.training.model_card import CardFacts, SplitFacts, StreamFacts
 
 NOISE = {"lip_sync": 0.0, "expression": 0.45, "audio_quality": 0.5, "overall": 0.35}
 CONSTANT = "labels are constant"  # lip_sync

@@ -22,11 +22,11 @@ from pipelines.checkpoint import (
     pack_checkpoint,
     save_checkpoint,
 )
-from pipelines.fit_share import ShardRows, read_rows
 from pipelines.storage import Store
 from pipelines.train_errors import TrainInputError
-from tests.pipelines.train_corpus import FINGERPRINT, write_features
-from tests.pipelines.training_here import preprocessor_of
+from pipelines.training.fit_share import ShardRows, read_rows
+from tests.pipelines.training.train_corpus import FINGERPRINT, write_features
+from tests.pipelines.training.training_here import preprocessor_of
 
 AUX = ("snr", "lip_velocity")
 CONFIG = EvaluatorConfig(

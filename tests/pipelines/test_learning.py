@@ -19,8 +19,9 @@ from model.training_config import TrainingConfig
 from pipelines.config import load_config
 from pipelines.shards import ShardWriter, VideoKey
 from pipelines.storage import Store
-from pipelines.train import TrainConfig, preset_file, train
-from pipelines.training_run import ClipLabels, TrainTask, build_learner
+from pipelines.train import train
+from pipelines.training.config import TrainConfig, preset_file
+from pipelines.training.task import ClipLabels, TrainTask, build_learner
 
 # --- the planted rule
 

@@ -8,7 +8,7 @@ import yaml
 
 from pipelines.config import load_config
 from pipelines.extract import ExtractConfig
-from pipelines.train import PRESETS, TrainConfig, preset_file
+from pipelines.training.config import PRESETS, TrainConfig, preset_file
 from tests.support import ROOT
 
 CORPUS = ["corpus.corpus=/videos"]

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from model.tasks import TASKS, TITLES
-from pipelines.model_card import DEMONSTRATION, model_card
 from pipelines.report.training import training_report
+from pipelines.training.model_card import DEMONSTRATION, model_card
 from tests.pipelines import report_run as run
 
 VOID = {"meta", "br", "hr", "col"}

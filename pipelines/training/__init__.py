@@ -1,0 +1,1 @@
+"""Training, in parts; the chain that joins them is pipelines/train.py."""
