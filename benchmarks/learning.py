@@ -150,7 +150,7 @@ def show(preset: str, summary: dict[str, Any], metrics: dict[str, Any], out: Pat
         told += "" if value is None else f"{plcc['high']:.3f}]"
         cells.append(f"{told + (' !' if bad else ''):>22}")
     minutes = sum(summary["seconds"].values()) / 60
-    parameters = card["model"]["parameters"]
+    parameters = card["model_details"]["parameters"]
     print(f"{preset:16} {parameters:>11,} {minutes:>8.1f} {summary['epochs']:>7}  ", end="")
     print("  ".join(cells), flush=True)
     return missed
