@@ -114,7 +114,6 @@ def test_a_run_that_is_stopped_goes_on_as_if_nothing_had_happened(
     process = start(folder, out)
     second, told = stopped(process, out, max(40, first + 1), signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert f"goes on after epoch {first // 5}, step {first}" in told
     assert (out / "_lock.json").exists()
 
     process = start(folder, out)

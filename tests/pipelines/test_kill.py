@@ -99,10 +99,14 @@ def test_kill_of_workers(
     out, log = tmp_path / "out", tmp_path / "log"
     process = start(corpus, out, log=log)
     rng = random.Random(3)
+    hit: set[str] = set()  # a video that brings its worker down twice is given up, rightly
     for kills in range(1, 4):
         wait_for(lambda n=kills: log.exists() and len(log.read_text().splitlines()) > 5 * n)
         time.sleep(rng.random() / 3)
-        pid = int(log.read_text().splitlines()[-1].split()[0])
+        wait_for(lambda: log.read_text().splitlines()[-1].split()[1] not in hit)
+        worker, video = log.read_text().splitlines()[-1].split()[:2]
+        pid = int(worker)
+        hit.add(video)
         assert any(c.pid == pid for c in psutil.Process(process.pid).children(recursive=True))
         os.kill(pid, signal.SIGKILL)
     text = finish(process)

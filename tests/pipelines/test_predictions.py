@@ -17,6 +17,8 @@ from pipelines.prediction_tables import (
     write_predictions,
 )
 from pipelines.predictions import (
+    NO_SOUND,
+    NOT_LEARNED,
     ClipPredictions,
     Provenance,
     VideoPredictions,
@@ -115,8 +117,19 @@ def test_the_order_of_the_clips_changes_no_bit() -> None:
     clips, videos = clips_of(*rows), video_table("v")
     first = average_clips(clips, videos, MADE).scores
     mixed = rng.permutation(40)
-    again = ClipPredictions(*(getattr(clips, name)[mixed] for name in clips.__slots__))
+    names = [name for name in clips.__slots__ if name != "learned"]
+    again = ClipPredictions(*(getattr(clips, name)[mixed] for name in names))
     np.testing.assert_array_equal(first, average_clips(again, videos, MADE).scores)
+
+
+def test_a_task_that_was_not_learned_has_no_score() -> None:
+    clips, videos = clips_of(("v", 0, 10, True), ("w", 0, 10, False)), video_table("v", "w")
+    clips = replace(clips, learned=("overall", "audio_quality"))
+    found = average_clips(clips, videos, MADE)
+    assert found.reasons[0] == (NOT_LEARNED, NOT_LEARNED, None, NOT_LEARNED, None)
+    assert found.reasons[1] == (NOT_LEARNED, NOT_LEARNED, NO_SOUND, NOT_LEARNED, None)
+    known = np.array([[reason is None for reason in row] for row in found.reasons])
+    np.testing.assert_array_equal(np.isfinite(found.scores), known)
 
 
 def test_what_contradicts_itself_is_refused() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import s3fs
 import torch
 
 from model.tasks import NEED_SOUND, TASKS
@@ -301,6 +302,7 @@ def test_an_output_on_s3(corpus: Corpus, alone: Run, tmp_path: Path) -> None:
     with s3_server(tmp_path / "root") as server, pytest.MonkeyPatch.context() as patch:
         for name, value in environment(server.endpoint).items():
             patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # of another server
         patch.setattr(train_module, "train_on_ray", train_here)
         bucket = server.bucket("runs")
         summary = train(corpus.config(), f"{bucket}/a run")
