@@ -379,11 +379,18 @@ class Learner:
         """Return the median of the last gradient norms, None before the first step."""
         return float(np.median(self._recent)) if self._recent else None
 
+    def last_rates(self) -> dict[str, float]:
+        """Return the learning rates of the last step, also when another process took it."""
+        return self._rates(max(self.steps - 1, 0))
+
+    def _rates(self, step: int) -> dict[str, float]:
+        factor = lr_factor(step, self.total_steps, self.config.schedule)
+        return {g["part"]: g["base_lr"] * factor for g in self.optimizer.param_groups}
+
     def _set_rates(self) -> dict[str, float]:
-        factor = lr_factor(self.steps, self.total_steps, self.config.schedule)
-        rates = {}
+        rates = self._rates(self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rates[group["part"]] = group["base_lr"] * factor
+            group["lr"] = rates[group["part"]]
         return rates
 
     def _seed(self, number: int) -> None:

@@ -236,7 +236,7 @@ class TrainingRun:
             "overflows": int(self.sums.get("overflows", [0])[0]),
             **self._validate(),
             "weights": self._weights(),
-            "lr": {g["part"]: g["lr"] for g in self.learner.optimizer.param_groups},
+            "lr": self.learner.last_rates(),
             "grad_norm": self.learner.recent_norm(),
         }
         record["monitor"] = value = monitored(self.task, record)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -121,6 +121,14 @@ def test_a_killed_run_goes_on_with_the_same_curve(tmp_path: Path, weighting: str
 
         with pytest.raises(KilledError):
             run_of(task, data, store, stop).run()
+    before_validation = run_of(task, data, store)  # an epoch's last step is saved, its end not
+
+    def killed(_: object) -> NoReturn:
+        raise KilledError
+
+    before_validation.predict = killed  # type: ignore[method-assign]
+    with pytest.raises(KilledError):
+        before_validation.run()
     last = run_of(task, data, store)
     last.run()
     assert without_times(last.history) == expected
