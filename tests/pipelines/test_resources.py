@@ -167,4 +167,6 @@ def test_what_ray_train_is_given(gpus: int, backend: str) -> None:
     assert torch.timeout_s == COLLECTIVE_SECONDS
     assert run.failure_config.max_failures == WORKER_FAILURES > 0
     assert run.storage_path == "/notes"
+    # glibc's settings are for processes that compute on CPUs.
+    assert ("GLIBC_TUNABLES" in run.worker_runtime_env["env_vars"]) == (gpus == 0)
     assert set(given) == {"scaling_config", "torch_config", "run_config"}

@@ -1,0 +1,1 @@
+"""Scoring corpora: tables, uncertainty, findings, leaderboard, gate."""
