@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.hashing import U64, UNKNOWN_VERSION, find, hash_text, hash_texts
-from pipelines.shard_index import CommittedShard, list_shards, read_shard
+from pipelines.shard_index import FOLDER, CommittedShard, list_shards, read_shard
 from pipelines.storage import MissingError, Store
 
 if TYPE_CHECKING:
@@ -64,9 +64,14 @@ class Entries:
 
 
 class Ledger:
-    """What is done. Make it with :meth:`load`."""
+    """What is done. Make it with :meth:`load`.
 
-    def __init__(self) -> None:
+    Attributes:
+        folder: Where the shards lie.
+    """
+
+    def __init__(self, folder: str = FOLDER) -> None:
+        self.folder = folder
         self._entries = Entries.empty()
         self._pending: list[Entries] = []
         self.shards: dict[int, str] = {}  # number -> name
@@ -78,9 +83,9 @@ class Ledger:
     # --- reading and writing
 
     @classmethod
-    def load(cls, store: Store) -> "Ledger":
+    def load(cls, store: Store, folder: str = FOLDER) -> "Ledger":
         """Read the cache and bring it up to date with the shards that exist."""
-        ledger = cls()
+        ledger = cls(folder)
         if store.exists(NAME):
             ledger._restore(store)
         ledger.refresh(store)
@@ -110,7 +115,7 @@ class Ledger:
 
         Shards that have vanished are forgotten.
         """
-        present = {info.name: info for info in list_shards(store)}
+        present = {info.name: info for info in list_shards(store, self.folder)}
         self._forget(
             [n for n in self._numbers if n not in present or present[n].size != self._sizes[n]]
         )

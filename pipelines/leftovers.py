@@ -14,13 +14,13 @@ from pipelines.storage import (
 )
 
 
-def clean_leftovers(store: Store) -> int:
+def clean_leftovers(store: Store, uploads: str = "features/part-") -> int:
     """Remove temporary files of other processes and unfinished uploads of shards; returns how many.
 
     Call it only while holding the run's lock: whoever still writes there belongs to a run that has
     lost it.
     """
-    return _unfinished_uploads(store) if store.is_s3 else _temporary_files(store)
+    return _unfinished_uploads(store, uploads) if store.is_s3 else _temporary_files(store)
 
 
 def _temporary_files(store: Store) -> int:
@@ -50,8 +50,8 @@ def _abort(store: Store, target: dict[str, str]) -> None:
     store.run("abort an unfinished upload of", "", action)
 
 
-def _unfinished_uploads(store: Store) -> int:
-    bucket, _, key = store.path("features/part-").partition("/")
+def _unfinished_uploads(store: Store, prefix: str) -> int:
+    bucket, _, key = store.path(prefix).partition("/")
     options = {"Bucket": bucket, "Prefix": key}
     removed = 0
     while True:

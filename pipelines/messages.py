@@ -5,11 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from actors.types import Row, Timings, VideoRef
 from pipelines.leases import Failure
-from pipelines.shards import CommittedShard
+from pipelines.shard_index import FOLDER, CommittedShard
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Progress:
@@ -69,6 +72,7 @@ class ProcessorInfo:
     demonstration: bool
     struct_fields: dict[str, dict[str, str]]
     left_out: frozenset[str] = frozenset()  # optional columns that are not written
+    rows: "RowFormat | None" = None  # what is stored of a clip; None: the row of features
     notes: dict[str, str] = field(default_factory=dict)  # precision chosen and why, and the like
 
 
@@ -80,6 +84,24 @@ class VideoEnd:
     missing_s: float = 0.0  # what the header promises and the file does not hold: it was cut off
     broken_frames: int = 0  # source pictures that could not be decoded
     black_frames: int = 0  # decoded, and all black
+
+
+class RowFormat(Protocol):
+    """What is stored of a clip; travels with :class:`ProcessorInfo`."""
+
+    def schema(self) -> "pa.Schema":
+        """Return the schema of the shards."""
+        ...
+
+    def trim(self, row: Row) -> Row:
+        """Return the row without what is not stored, so that frames do not wait for their group."""
+        ...
+
+    def pack(
+        self, rows: list[Row], ref: VideoRef, info: ProcessorInfo, run: "RunContext"
+    ) -> "pa.RecordBatch":
+        """Add identity and provenance to rows of a video, check them, and pack them."""
+        ...
 
 
 class Processor(Protocol):
@@ -120,6 +142,7 @@ class RunContext:
     code_version: str
     shard_clips: int
     flush_seconds: float
+    folder: str = FOLDER  # where in the output shards go
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +191,10 @@ class HelperCrashError(Exception):
         self.stage = stage
         self.reason = reason
         self.message = message
+
+
+class UserInputError(ValueError):
+    """What a user asked for cannot be done: why, and what to do. Exit status 2 at every door."""
 
 
 class RunError(Exception):

@@ -26,6 +26,7 @@ from pipelines.messages import (
     RunContext,
     RunError,
     Status,
+    UserInputError,
 )
 from pipelines.resources import Plan
 from pipelines.shards import CommittedShard
@@ -278,6 +279,8 @@ class WorkerPool:
 
     def _refused(self, call: _Call, error: RayTaskError) -> None:
         cause = error.cause if isinstance(error.cause, Exception) else error
+        if isinstance(cause, UserInputError):
+            raise cause from None
         if call.kind == "load":
             raise RunError(f"a worker could not load: {cause}") from None
         if isinstance(cause, StorageError):

@@ -11,7 +11,6 @@ from pipelines.hashing import UNKNOWN_VERSION, VersionIndex, find, hash_text
 from pipelines.ledger import Entries, Ledger
 from pipelines.shard_index import (
     FINGERPRINT_KEY,
-    SHARD,
     VIDEOS_KEY,
     CommittedShard,
     iter_videos,
@@ -62,7 +61,8 @@ def reconcile(
     book = ledger or Ledger.load(store)
     report = ReconcileReport()
     entries = book.entries
-    keep, stale = choose(entries, book.shards, _index(store, current), _ages(store))
+    ages = _ages(store, book.folder)
+    keep, stale = choose(entries, book.shards, _index(store, book.folder, current), ages)
     report.stale, report.duplicates = int(stale.sum()), int((~keep & ~stale).sum())
     # Shards of which nothing stays go first: a rewrite may publish under the very name of one of
     # them (a copy that an interrupted call left), and must not be deleted after that.
@@ -125,17 +125,17 @@ def choose(
     return keep, stale
 
 
-def _ages(store: Store) -> dict[str, float]:
-    return {info.name: info.modified for info in list_shards(store)}
+def _ages(store: Store, folder: str) -> dict[str, float]:
+    return {info.name: info.modified for info in list_shards(store, folder)}
 
 
-def _index(store: Store, current: Current) -> VersionIndex | None:
+def _index(store: Store, folder: str, current: Current) -> VersionIndex | None:
     if current is None or isinstance(current, VersionIndex):
         return current
     if isinstance(current, Mapping):
         return VersionIndex.of(current)
     known: dict[str, str] = {}
-    for info in list_shards(store):
+    for info in list_shards(store, folder):
         for entry in read_shard(store, info).videos:
             version = current(entry.video_id)
             if version is not None:
@@ -155,12 +155,12 @@ def _rewrite(
 ) -> None:
     import pyarrow.parquet as pq
 
-    assert SHARD.match(name)
     with store.open(name) as file:
         metadata = pq.read_metadata(file)
         fingerprint = metadata.metadata[FINGERPRINT_KEY].decode()
         schema = pq.read_schema(file)
-    writer = ShardWriter(store, _own_metadata(schema), fingerprint, guard)
+    folder = name[: name.rindex("/") + 1]
+    writer = ShardWriter(store, _own_metadata(schema), fingerprint, guard, folder=folder)
     try:
         for key, batches in iter_videos(store, name):
             if hash_text(key.video_id) not in drop:

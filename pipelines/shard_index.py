@@ -1,8 +1,8 @@
 """What a shard is, by name and footer: which videos it holds; and reading it.
 
 A shard is named by what it holds, ``features/part-<fingerprint>-<digest>.parquet``, so that the
-same videos written twice give one object. Its footer lists the videos, so that nothing but the
-footer is read to know what is done.
+same videos written twice give one object. (Scores lie below ``clips/``, in a folder a date.) Its
+footer lists the videos, so that nothing but the footer is read to know what is done.
 """
 
 import itertools
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 FOLDER = "features/"
-SHARD = re.compile(r"^features/part-[0-9a-f]{8}-[0-9a-f]{16}\.parquet$")
+SHARD = re.compile(r"(?:run_date=\d{4}-\d\d-\d\d/)?part-[0-9a-f]{8}-[0-9a-f]{16}\.parquet")
 VIDEOS_KEY = b"talkmos.videos"
 FINGERPRINT_KEY = b"talkmos.fingerprint"
 FOOTER_BYTES = 256 * 1024
@@ -53,20 +53,20 @@ class CommittedShard:
     clips: int
 
 
-def shard_name(fingerprint: str, videos: list[VideoEntry]) -> str:
+def shard_name(fingerprint: str, videos: list[VideoEntry], folder: str = FOLDER) -> str:
     """Name a shard by fingerprint, video ids, source versions and clip counts, in any order."""
     entries = sorted([v.video_id, v.source_version, v.clips] for v in videos)
     text = json.dumps([fingerprint, entries], separators=(",", ":"))
     head = re.sub(r"[^0-9a-f]", "", fingerprint.lower())[:8].ljust(8, "0")
-    return f"{FOLDER}part-{head}-{blake2b(text.encode(), digest_size=8).hexdigest()}.parquet"
+    return f"{folder}part-{head}-{blake2b(text.encode(), digest_size=8).hexdigest()}.parquet"
 
 
 # --- reading
 
 
-def list_shards(store: Store) -> list[ObjectInfo]:
+def list_shards(store: Store, folder: str = FOLDER) -> list[ObjectInfo]:
     """List the shards of an output, by name."""
-    return [info for info in store.list(FOLDER) if SHARD.match(info.name)]
+    return [info for info in store.list(folder) if SHARD.fullmatch(info.name[len(folder) :])]
 
 
 def _footer(store: Store, info: ObjectInfo) -> Any:

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from pipelines.retry import StorageError, storage_error
 from pipelines.shard_index import (
     FINGERPRINT_KEY,
+    FOLDER,
     VIDEOS_KEY,
     CommittedShard,
     VideoEntry,
@@ -34,6 +35,7 @@ class ShardWriter:
         schema: Of the rows, see ``actors/row.py``.
         fingerprint: Of the settings that change values; hexadecimal.
         guard: Called right before publishing; raises when this run may no longer publish.
+        folder: Where in the store shards go.
         spool_dir: Where the spool lies; the system's folder for temporary files by default.
     """
 
@@ -44,8 +46,10 @@ class ShardWriter:
         fingerprint: str,
         guard: Callable[[], None],
         *,
+        folder: str = FOLDER,
         spool_dir: str | None = None,
     ) -> None:
+        self._folder = folder
         self._store, self._schema, self._fingerprint = store, schema, fingerprint
         self._guard, self._spool_dir = guard, spool_dir
         self._reset()
@@ -223,7 +227,7 @@ class ShardWriter:
         self._flush_ready()
         writer = self._writer()
         entries = sorted(self._entries, key=lambda entry: entry.video_id)
-        name = shard_name(self._fingerprint, entries)
+        name = shard_name(self._fingerprint, entries, self._folder)
         listing = [[e.video_id, e.source_version, e.clips] for e in entries]
         writer.add_key_value_metadata(
             {

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 import ray
 
 from actors.errors import VideoError
-from actors.row import arrow_schema, stored_columns, to_arrow
-from actors.row import check as check_row
 from actors.types import Row, Timings, VideoRef
+from pipelines.feature_rows import FeatureRows
 from pipelines.lock import LockGuard
 from pipelines.messages import (
     HelperCrashError,
@@ -27,13 +26,14 @@ from pipelines.messages import (
     ProcessorFactory,
     ProcessorInfo,
     Progress,
+    RowFormat,
     RunContext,
     Status,
     VideoEnd,
 )
 from pipelines.shard_writer import ROW_GROUP_CLIPS
 from pipelines.shards import CommittedShard, ShardWriter, VideoKey
-from pipelines.storage import StorageError, Store, strip_credentials
+from pipelines.storage import StorageError, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -137,8 +137,7 @@ class ExtractWorker:
 
     def _rows(self, ref: VideoRef, writer: ShardWriter, timings: Timings) -> tuple[int, VideoEnd]:
         info, run = self._ready()
-        columns = stored_columns(info.left_out)
-        schema = self._schema()
+        format_ = self._format()
         clips = 0
         end = VideoEnd(0.0)
         group: list[Row] = []
@@ -146,16 +145,14 @@ class ExtractWorker:
             if isinstance(row, VideoEnd):
                 end = row
                 continue
-            self._complete(row, ref, info, run)
-            check_row(row, columns)
-            group.append({name: row[name] for name in columns})
+            group.append(format_.trim(row))
             clips += 1
             self._progress.clips += 1
             if len(group) == ROW_GROUP_CLIPS:
-                self._append(writer, group, schema, timings)
+                self._append(writer, format_.pack(group, ref, info, run), timings)
                 group = []
         if group:
-            self._append(writer, group, schema, timings)
+            self._append(writer, format_.pack(group, ref, info, run), timings)
         return clips, end
 
     def _read(self, ref: VideoRef, timings: Timings) -> Iterator[Row | VideoEnd]:
@@ -165,25 +162,11 @@ class ExtractWorker:
         except StorageError as error:
             raise VideoError("open", "unreadable_source", str(error), transient=True) from error
 
-    def _append(
-        self, writer: ShardWriter, rows: list[Row], schema: "pa.Schema", timings: Timings
-    ) -> None:
+    def _append(self, writer: ShardWriter, rows: "pa.RecordBatch", timings: Timings) -> None:
         begun = time.perf_counter()
-        writer.append(to_arrow(rows, schema))
+        writer.append(rows)
         self._progress.beat("write")
         timings.add("write", time.perf_counter() - begun)
-
-    def _complete(self, row: Row, ref: VideoRef, info: ProcessorInfo, run: RunContext) -> None:
-        row["video_id"] = ref.video_id
-        row["uri"] = strip_credentials(ref.uri)
-        row["source_version"] = ref.version
-        row["generator"] = ref.generator
-        row["speaker"] = ref.speaker
-        row["fingerprint"] = run.fingerprint
-        row["extractors"] = info.extractors
-        row["weights"] = info.weights
-        row["code_version"] = run.code_version
-        row["demonstration"] = info.demonstration
 
     # --- shards
 
@@ -192,9 +175,10 @@ class ExtractWorker:
             _, run = self._ready()
             self._writer = ShardWriter(
                 Store.at(run.out_uri),
-                self._schema(),
+                self._format().schema(),
                 run.fingerprint,
                 LockGuard(run.out_uri, run.run_id),
+                folder=run.folder,
             )
         return self._writer
 
@@ -220,9 +204,9 @@ class ExtractWorker:
         timings.add("write", time.perf_counter() - begun)
         return [shard]
 
-    def _schema(self) -> "pa.Schema":
+    def _format(self) -> RowFormat:
         info, _ = self._ready()
-        return arrow_schema(info.struct_fields, info.left_out)
+        return info.rows or FeatureRows(info.struct_fields, info.left_out)
 
     def _ready(self) -> tuple[ProcessorInfo, RunContext]:
         if self._info is None or self._run is None:

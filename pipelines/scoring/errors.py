@@ -1,5 +1,7 @@
 """What a user can get wrong in scoring."""
 
+from pipelines.messages import UserInputError
 
-class ScoreInputError(ValueError):
-    """Corpus, checkpoint, features, baseline, gate or scores cannot be used: why, and what to do."""
+
+class ScoreInputError(UserInputError):
+    """Corpus, checkpoint, features, baseline, gate or scores cannot be used: what to do."""
