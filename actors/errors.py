@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Stage = Literal["open", "decode", "sound", "faces", "features", "write", "process"]
+Stage = Literal["open", "decode", "sound", "faces", "features", "score", "write", "process"]
 
 
 class VideoError(Exception):

@@ -172,3 +172,57 @@ def _aux(table: Any, names: Sequence[str]) -> NDArray[np.float32]:
         if parts:
             out[:, at] = _join(parts)
     return out
+
+
+def stack_rows(
+    rows: Sequence[Mapping[str, Any]], streams: Sequence[str], aux_names: Sequence[str] = ()
+) -> RawClips:
+    """Put rows together as the encoder emits them; the same numbers as by way of a shard.
+
+    Args:
+        rows: At least one row with the columns of :func:`columns_for`.
+        streams: Streams to read.
+        aux_names: Auxiliary values to read, of :data:`AUX_NAMES`.
+
+    Raises:
+        KeyError: A column is missing (a slim run left it out).
+    """
+
+    def aux(row: Mapping[str, Any], name: str) -> float:
+        if name in SYNC_NAMES:
+            return float(row["sync"][SYNC_NAMES.index(name)])
+        value = row["descriptors"][name]
+        return float("nan") if value is None else float(value)
+
+    def masks(name: str) -> Bool:
+        return np.stack([np.asarray(row[name], np.bool_) for row in rows])
+
+    frame, face, audio = (masks(name) for name in MASKS)
+    values = None
+    if aux_names:
+        values = np.array([[aux(row, name) for name in aux_names] for row in rows], np.float32)
+    return RawClips(
+        streams={name: np.stack([row[name] for row in rows]) for name in streams},
+        frame_mask=frame,
+        face_mask=face,
+        audio_mask=audio,
+        aux=values,
+        video_id=tuple(str(row.get("video_id", "")) for row in rows),
+        clip_index=np.array([row["clip_index"] for row in rows], np.int32),
+        start_s=np.array([row["start_s"] for row in rows], np.float64),
+        end_s=np.array([row["end_s"] for row in rows], np.float64),
+    )
+
+
+def table_rows(table: "pa.Table | pa.RecordBatch") -> list[dict[str, Any]]:
+    """Take feature rows out of Arrow, as the encoder emits them: arrays, dicts and plain values."""
+    columns: dict[str, Any] = {}
+    for field in table.schema:
+        column = table.column(field.name)
+        if hasattr(field.type, "shape"):
+            columns[field.name] = _tensor(column)
+        elif hasattr(field.type, "list_size"):
+            columns[field.name] = _masks(column)
+        else:
+            columns[field.name] = column.to_pylist()
+    return [{name: values[i] for name, values in columns.items()} for i in range(table.num_rows)]

@@ -2,6 +2,7 @@
 
 python jobs/demo_corpus.py --out demo-output/corpus
 python jobs/demo_corpus.py --out demo-output/damaged --damaged
+python jobs/demo_corpus.py --out demo-output/generated --generators
 """
 
 import argparse
@@ -10,10 +11,13 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# This folder must not stay on the path: its select.py would stand in for Python's own module.
+sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
 
-from pipelines.demo import (
+from pipelines.demo import (  # noqa: E402 - the path comes first
     DAMAGED_SECONDS,
     DAMAGED_VIDEOS,
+    PROMPTS,
     SECONDS,
     VIDEOS,
     write_demo_corpus,
@@ -26,18 +30,30 @@ def main(argv: list[str] | None = None) -> int:
         description="Make talking-face videos whose lip motion follows a made-up voice, offline."
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where the corpus goes")
-    parser.add_argument(
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--generators",
+        action="store_const",
+        const="generators",
+        dest="kind",
+        help="the same words from made-up generators of known quality, to score",
+    )
+    kind.add_argument(
         "--damaged",
-        action="store_true",
+        action="store_const",
+        const="damaged",
+        dest="kind",
         help="give each video one known damage (or none), and write labels.csv for training",
     )
     parser.add_argument(
-        "--videos", type=int, help=f"how many (default {VIDEOS}; damaged {DAMAGED_VIDEOS})"
+        "--videos",
+        type=int,
+        help=f"how many (default {VIDEOS}; damaged {DAMAGED_VIDEOS}; {PROMPTS} of each generator)",
     )
     parser.add_argument(
         "--seconds",
         type=float,
-        help=f"length of each (default {SECONDS:g}; damaged {DAMAGED_SECONDS:g})",
+        help=f"length of each (default {SECONDS:g}; with damage {DAMAGED_SECONDS:g})",
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed says other things")
     parser.add_argument(
@@ -55,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
             videos=options.videos,
             seconds=options.seconds,
             seed=options.seed,
-            damaged=options.damaged,
+            kind=options.kind or "clean",
             processes=options.processes,
             progress=progress,
         )

@@ -10,16 +10,16 @@ Exit status: 0 done, 1 more failures than --max-failures allows, 2 wrong usage o
 """
 
 import argparse
-import signal
 import sys
-import traceback
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# This folder must not stay on the path: its select.py would stand in for Python's own module.
+sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
 
-OK, TOO_MANY_FAILURES, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+from jobs.door import OK, REFUSED, guarded, usage  # noqa: E402 - the path comes first
+
+STANDS = "what was committed stands, start again to resume"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,71 +107,22 @@ def overrides(args: argparse.Namespace) -> list[str]:
     return [*settings, *args.set]
 
 
-def allowed_failures(text: str | None, videos: int) -> float:
-    """Return how many of ``videos`` may fail.
-
-    Raises:
-        ValueError: ``text`` is neither a count nor a percentage.
-    """
-    if text is None:
-        return float("inf")
-    number = text.removesuffix("%")
-    try:
-        value = float(number)
-    except ValueError:
-        raise ValueError(
-            f"--max-failures {text}: expected a count or a percentage such as 5%"
-        ) from None
-    if not 0 <= value < float("inf") or (number == text and not value.is_integer()):
-        raise ValueError(f"--max-failures {text}: expected a count or a percentage such as 5%")
-    return value / 100 * videos if number != text else value
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and schedulers end a job this way
     if args.inspect:
-        return _guarded(lambda: _inspect(args.inspect))
+        return guarded(
+            "extract.py",
+            lambda: _inspect(args.inspect),
+            "what was committed stands, start again to resume",
+        )
     if not args.corpus and not args.config:
-        return _usage("--corpus is needed (or --config with corpus.corpus)")
+        return usage("extract.py", "--corpus is needed (or --config with corpus.corpus)")
     if not args.out and not args.dry_run:
-        return _usage("--out is needed")
-    return _guarded(lambda: _extract(args))
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _usage(message: str) -> int:
-    print(f"jobs/extract.py: {message}", file=sys.stderr)
-    return USAGE
-
-
-def _guarded(command: Any) -> int:
-    from pipelines.config import ConfigError
-    from pipelines.lock import LockHeld
-    from pipelines.messages import RunError
-    from pipelines.provenance import OutputMismatchError
-    from pipelines.resources import ResourceError
-    from pipelines.spool import CorpusError
-    from pipelines.storage import StorageError
-
-    try:
-        return int(command())
-    except (ConfigError, CorpusError, OutputMismatchError, ResourceError) as error:
-        return _usage(str(error))
-    except (RunError, StorageError, LockHeld) as error:
-        print(f"jobs/extract.py: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted; what was committed stands, start again to resume", file=sys.stderr)
-        return INTERRUPTED
-    except Exception:  # noqa: BLE001 - Python's status would be 1, which means too many failures
-        traceback.print_exc()
-        print("jobs/extract.py: this is a defect of TalkMOS, please report it", file=sys.stderr)
-        return FAILED
+        return usage("extract.py", "--out is needed")
+    return guarded(
+        "extract.py", lambda: _extract(args), "what was committed stands, start again to resume"
+    )
 
 
 def _inspect(out: str) -> int:
@@ -182,16 +133,13 @@ def _inspect(out: str) -> int:
 
 
 def _extract(args: argparse.Namespace) -> int:
-    from pipelines.config import ConfigError, load_config
+    from pipelines.config import load_config
     from pipelines.extract import ExtractConfig, extract
     from pipelines.preview import preview
-    from pipelines.summary import told
+    from pipelines.summary import allowed_failures, told
 
     config = load_config(ExtractConfig, args.config, overrides(args))
-    try:
-        allowed_failures(args.max_failures, 0)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    allowed_failures(args.max_failures, 0)
     if args.dry_run:
         print(preview(config, args.out, args.address))
         return OK
@@ -202,7 +150,7 @@ def _extract(args: argparse.Namespace) -> int:
     if failed > allowed_failures(args.max_failures, videos["corpus"]):
         share = f"{failed} of {videos['corpus']} videos failed"
         print(f"{share}: more than --max-failures {args.max_failures}", file=sys.stderr)
-        return TOO_MANY_FAILURES
+        return REFUSED
     return OK
 
 

@@ -9,16 +9,15 @@ Exit status: 0 done, 2 wrong usage, settings, features, labels or checkpoint (no
 """
 
 import argparse
-import signal
 import sys
-import traceback
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# This folder must not stay on the path: its select.py would stand in for Python's own module.
+sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
 
-OK, USAGE, FAILED, INTERRUPTED = 0, 2, 3, 130
+from jobs.door import OK, guarded, usage  # noqa: E402 - the path comes first
+
 DEFAULT_PRESET = "optimized"
 
 
@@ -86,47 +85,13 @@ def overrides(args: argparse.Namespace) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and schedulers end a job this way
     if not args.out and not args.dry_run:
-        return _usage("--out is needed")
+        return usage("train.py", "--out is needed")
     if not args.config and not (args.features and args.labels):
-        return _usage("--features and --labels are needed (or --config that names them)")
+        return usage("train.py", "--features and --labels are needed (or --config that names them)")
     if args.split_column is not None and args.split_by is not None:
-        return _usage("--split-column and --split-by exclude each other")
-    return _guarded(lambda: _train(args))
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _usage(message: str) -> int:
-    print(f"jobs/train.py: {message}", file=sys.stderr)
-    return USAGE
-
-
-def _guarded(command: Any) -> int:
-    from pipelines.config import ConfigError
-    from pipelines.lock import LockHeld
-    from pipelines.messages import RunError
-    from pipelines.resources import ResourceError
-    from pipelines.storage import StorageError
-    from pipelines.train_errors import TrainInputError
-
-    try:
-        return int(command())
-    except (ConfigError, ResourceError, TrainInputError) as error:
-        return _usage(str(error))
-    except (RunError, StorageError, LockHeld) as error:
-        print(f"jobs/train.py: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted; its state stands, start again to go on", file=sys.stderr)
-        return INTERRUPTED
-    except Exception:  # noqa: BLE001 - a person should know that it is not their fault
-        traceback.print_exc()
-        print("jobs/train.py: this is a defect of TalkMOS, please report it", file=sys.stderr)
-        return FAILED
+        return usage("train.py", "--split-column and --split-by exclude each other")
+    return guarded("train.py", lambda: _train(args), "its state stands, start again to go on")
 
 
 def _train(args: argparse.Namespace) -> int:

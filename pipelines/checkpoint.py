@@ -4,6 +4,7 @@
       checkpoint.json            what it is, which features it reads, digests of the files below
       evaluator.safetensors      weights
       preprocessor.safetensors   medians, means, deviations, components
+      uncertainty.safetensors    residuals of validation, where embeddings lie; may be absent
       model_card.json, .md       what it was trained on and how good it is
 
 ``checkpoint.json`` is written last: a folder without it is not (yet) a checkpoint.
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 
 from model.evaluator_config import EvaluatorConfig
 from model.tasks import TASKS
+from model.uncertainty import Uncertainty
 from pipelines import tensor_file
 from pipelines.storage import MissingError, StorageError, Store
 from pipelines.train_errors import TrainInputError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 FORMAT = "talkmos-checkpoint"
 FORMAT_VERSION = 1
 EVALUATOR, PREPROCESSOR = "evaluator.safetensors", "preprocessor.safetensors"
+UNCERTAINTY = "uncertainty.safetensors"
 DESCRIPTION = "checkpoint.json"
 
 
@@ -58,8 +61,10 @@ class Checkpoint:
         weights: Of the evaluator.
         preprocessor: Fitted.
         features: What it reads.
-        digest: 16 hex digits of its content: weights, preprocessor and description.
+        digest: 16 hex digits of its content: weights, preprocessor, uncertainty, description.
         details: Further values of ``checkpoint.json``.
+        uncertainty: What its scores can be trusted for; None in a checkpoint from before there was
+            any.
     """
 
     config: EvaluatorConfig
@@ -68,6 +73,7 @@ class Checkpoint:
     features: FeatureOrigin
     digest: str
     details: dict[str, Any]
+    uncertainty: Uncertainty | None = None
 
     def evaluator(self) -> "Evaluator":
         """Build the evaluator with its weights, ready to judge."""
@@ -103,7 +109,7 @@ class CheckpointParts:
 
     @property
     def digest(self) -> str:
-        """16 hex digits of weights, preprocessor, settings and features."""
+        """16 hex digits of weights, preprocessor, uncertainty, settings and features."""
         return _digest(self.description)
 
 
@@ -113,12 +119,18 @@ def pack_checkpoint(
     preprocessor: "Preprocessor",
     features: FeatureOrigin,
     details: dict[str, Any],
+    *,
+    uncertainty: Uncertainty | None = None,
 ) -> CheckpointParts:
     """Put a checkpoint together; ``details`` are further values of ``checkpoint.json``."""
     files = {
         EVALUATOR: tensor_file.pack(weights),
         PREPROCESSOR: tensor_file.pack(preprocessor.to_tensors()),
     }
+    facts: dict[str, Any] = {}
+    if uncertainty is not None:
+        files[UNCERTAINTY] = _pack_arrays(uncertainty.to_arrays())
+        facts = {"uncertainty": uncertainty.to_json()}
     description = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -132,6 +144,7 @@ def pack_checkpoint(
             "weights": features.weights,
             "demonstration": features.demonstration,
         },
+        **facts,
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for name, data in files.items()
@@ -139,6 +152,12 @@ def pack_checkpoint(
         **details,
     }
     return CheckpointParts(files, description)
+
+
+def _pack_arrays(arrays: dict[str, Any]) -> bytes:
+    import torch
+
+    return tensor_file.pack({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 def save_checkpoint(
@@ -153,9 +172,53 @@ def save_checkpoint(
 
 
 def _digest(description: dict[str, Any]) -> str:
-    kept = {k: description[k] for k in ("evaluator", "preprocessor", "features", "files")}
+    names = ("evaluator", "preprocessor", "features", "uncertainty", "files")
+    kept = {k: description[k] for k in names if k in description}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class CheckpointPeek:
+    """What a checkpoint says of itself, without its tensors.
+
+    Attributes:
+        where: Its folder, credentials stripped.
+        digest: That of :class:`Checkpoint`.
+        features: What it reads.
+        details: Further values of ``checkpoint.json``.
+        card: The model card, None when it is missing or damaged: scoring does without.
+    """
+
+    where: str
+    digest: str
+    features: FeatureOrigin
+    details: dict[str, Any]
+    card: dict[str, Any] | None
+
+
+def peek_checkpoint(uri: str) -> CheckpointPeek:
+    """Read what a checkpoint says of itself; light: no torch, no tensors.
+
+    Raises:
+        CheckpointError: It is missing, no checkpoint, of a newer format or damaged.
+    """
+    store, description = _description(uri)
+    try:
+        features = FeatureOrigin(**description["features"])
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{store.display(DESCRIPTION)} is damaged: features") from None
+    try:
+        card = json.loads(store.read_bytes("model_card.json"))
+    except (StorageError, ValueError):
+        card = None
+    return CheckpointPeek(
+        store.display(""),
+        _digest(description),
+        features,
+        description,
+        card if isinstance(card, dict) else None,
+    )
 
 
 def load_checkpoint(uri: str) -> Checkpoint:
@@ -172,7 +235,7 @@ def load_checkpoint(uri: str) -> Checkpoint:
     where = store.display("")
     files = description["files"]
     tensors = {}
-    for name in (EVALUATOR, PREPROCESSOR):
+    for name in files:
         try:
             data = store.read_bytes(name)
         except MissingError:
@@ -195,12 +258,14 @@ def _assembled(
     from model.preprocessor import Preprocessor
 
     known = {"format", "format_version", "tasks", "evaluator", "preprocessor", "features", "files"}
+    known.add("uncertainty")
     try:
         config = EvaluatorConfig.model_validate(description["evaluator"])
         preprocessor = Preprocessor.from_tensors(tensors[PREPROCESSOR], description["preprocessor"])
         features = FeatureOrigin(**description["features"])
         evaluator = build_evaluator(config, preprocessor.widths, preprocessor.aux_width)
         evaluator.load_state_dict(tensors[EVALUATOR])
+        uncertainty = _uncertainty(description, tensors, config.width)
     except (
         *(ValidationError, ValueError, TypeError, KeyError, AttributeError),  # values of any kind
         RuntimeError,  # tensors of other names or shapes
@@ -210,7 +275,25 @@ def _assembled(
         ) from None
     details = {k: v for k, v in description.items() if k not in known}
     weights = tensors[EVALUATOR]
-    return Checkpoint(config, weights, preprocessor, features, _digest(description), details)
+    return Checkpoint(
+        config, weights, preprocessor, features, _digest(description), details, uncertainty
+    )
+
+
+def _uncertainty(
+    description: dict[str, Any], tensors: "dict[str, dict[str, Tensor]]", width: int
+) -> Uncertainty | None:
+    if ("uncertainty" in description) != (UNCERTAINTY in tensors):
+        raise ValueError(f"{UNCERTAINTY} and its description belong together")
+    if UNCERTAINTY not in tensors:
+        return None
+    arrays = {name: tensor.double().numpy() for name, tensor in tensors[UNCERTAINTY].items()}
+    result = Uncertainty.of_parts(arrays, description["uncertainty"])
+    if result.width not in (None, width):
+        raise ValueError(
+            f"{UNCERTAINTY} is for embeddings of width {result.width}, not of {width}"
+        )
+    return result
 
 
 def _description(uri: str) -> tuple[Store, dict[str, Any]]:
@@ -229,7 +312,7 @@ def _description(uri: str) -> tuple[Store, dict[str, Any]]:
         if description["format"] != FORMAT:
             raise ValueError
         version = int(description["format_version"])
-        if set(description["files"]) != {EVALUATOR, PREPROCESSOR}:
+        if set(description["files"]) - {UNCERTAINTY} != {EVALUATOR, PREPROCESSOR}:
             raise ValueError
         digests = [entry["sha256"] for entry in description["files"].values()]
         if not all(isinstance(digest, str) for digest in digests):

@@ -5,22 +5,27 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from model.config import Config
+from pipelines.errors import UserInputError
 
 C = TypeVar("C", bound=Config)
 
 
-class ConfigError(ValueError):
+class ConfigError(UserInputError):
     """A setting is wrong: where it stands, what is wrong with it, what is allowed."""
 
 
 def load_config(
-    kind: type[C], file: str | None, overrides: Iterable[str], *, base: str | None = None
+    kind: type[C],
+    file: str | None,
+    overrides: Iterable[str],
+    *,
+    base: str | Mapping[str, Any] | None = None,
 ) -> C:
     """Compose and validate a configuration.
 
@@ -28,15 +33,17 @@ def load_config(
         kind: The root section.
         file: A YAML file with some of its keys, or None.
         overrides: ``a.b=value`` settings; the value is read as YAML.
-        base: A YAML file that ``file`` changes, or None.
+        base: A YAML file, or settings, that ``file`` changes.
 
     Raises:
         ConfigError: With one line for each problem.
     """
     tree: dict[str, Any] = {}
     for layer in (base, file):
-        if layer is not None:
+        if isinstance(layer, str):
             tree = _merged(tree, _read_yaml(layer))
+        elif layer is not None:
+            tree = _merged(tree, dict(layer))
     for override in overrides:
         _apply(tree, override)
     try:
@@ -117,11 +124,21 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
 def _known_keys(kind: type[BaseModel], path: Iterable[Any]) -> list[str]:
     section: Any = kind
     for part in path:
+        if isinstance(part, int):  # an item of a list of sections, found below already
+            continue
         field = section.model_fields.get(part) if hasattr(section, "model_fields") else None
         if field is None:
             return []
-        section = field.annotation
+        section = _section_of(field.annotation)
     return list(getattr(section, "model_fields", {}))
+
+
+def _section_of(annotation: Any) -> Any:
+    """Return the section inside ``Section | None`` or ``tuple[Section, ...]``."""
+    for inner in get_args(annotation):
+        if hasattr(found := _section_of(inner), "model_fields"):
+            return found
+    return annotation
 
 
 def digest(value: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 Layout: ``{generator}/{speaker}-{number}.mp4``, ``manifest.csv`` (video_id, uri relative to the
 manifest, generator, speaker) and ``truth.json`` (what each video says, the lips in every frame).
-The damaged corpus has one known damage in each video and ``labels.csv`` besides.
+The damaged corpus has one known damage in each video and ``labels.csv`` besides; the corpus of
+generators has the same words from a few made-up generators of known quality.
 """
 
 import csv
@@ -11,12 +12,11 @@ import json
 import math
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -24,12 +24,15 @@ from actors.demo.damage import true_scores
 from actors.demo.portrait import load
 from actors.demo.render import SPEAKERS, VideoSpec, digest_of, render, utterance
 from actors.types import CLIP_SECONDS, FPS, MIN_SECONDS
+from pipelines.child_process import end_with_parent
+from pipelines.demo_generators import PROMPTS, generator_specs
 from pipelines.demo_labels import damages, label_table
 
 GENERATOR = "clean"
 VIDEOS, SECONDS = 12, 12.0
 DAMAGED_VIDEOS, DAMAGED_SECONDS = 48, 3.0
 
+Kind = Literal["clean", "damaged", "generators"]
 Progress = Callable[[int, int], None]  # videos finished, videos to make
 
 
@@ -51,24 +54,26 @@ def demo_specs(
     seconds: float | None = None,
     seed: int = 0,
     *,
-    damaged: bool = False,
+    kind: Kind = "clean",
 ) -> tuple[VideoSpec, ...]:
     """Return the specifications of a corpus: speakers take turns, every video says something else.
 
     Args:
-        videos: How many; None is 12, or 48 of a damaged corpus.
-        seconds: Length of each; None is 12, or 3 in a damaged corpus.
+        videos: How many, of each generator if there are several; None is 12, or 48 of a damaged
+            corpus, or 4 of each generator.
+        seconds: Length of each; None is 12, or 3 in a corpus with damage.
         seed: Another seed says other things, and deals the damages otherwise.
-        damaged: Give each video one damage or none, and name its generator after it.
+        kind: ``damaged``: give each video one damage or none, and name its generator after it;
+            ``generators``: see :mod:`pipelines.demo_generators`.
 
     Raises:
         ValueError: ``videos`` under 1, ``seconds`` under 1 or not a whole number of frames, or
             ``seed`` negative.
     """
     if videos is None:
-        videos = DAMAGED_VIDEOS if damaged else VIDEOS
+        videos = {"clean": VIDEOS, "damaged": DAMAGED_VIDEOS, "generators": PROMPTS}[kind]
     if seconds is None:
-        seconds = DAMAGED_SECONDS if damaged else SECONDS
+        seconds = SECONDS if kind == "clean" else DAMAGED_SECONDS
     if videos < 1:
         raise ValueError(f"a corpus has at least 1 video, not {videos}")
     if not math.isfinite(seconds) or seconds < MIN_SECONDS:
@@ -77,6 +82,8 @@ def demo_specs(
         raise ValueError(f"{seconds:g} s is not a whole number of frames at {FPS} a second")
     if seed < 0:
         raise ValueError(f"the seed is 0 or more, not {seed}")
+    if kind == "generators":
+        return generator_specs(videos, seconds, seed)
     names = list(SPEAKERS)
     return tuple(
         VideoSpec(
@@ -87,7 +94,7 @@ def demo_specs(
             seed * 100_000 + i,
             damage,
         )
-        for i, damage in enumerate(damages(videos, seed) if damaged else [None] * videos)
+        for i, damage in enumerate(damages(videos, seed) if kind == "damaged" else [None] * videos)
     )
 
 
@@ -97,7 +104,7 @@ def write_demo_corpus(
     videos: int | None = None,
     seconds: float | None = None,
     seed: int = 0,
-    damaged: bool = False,
+    kind: Kind = "clean",
     processes: int = 2,
     progress: Progress | None = None,
 ) -> DemoCorpus:
@@ -114,7 +121,7 @@ def write_demo_corpus(
         videos: See :func:`demo_specs`, as for the next three.
         seconds: Length of each.
         seed: Another seed is another corpus.
-        damaged: Make the corpus with known damage and labels.
+        kind: What is in it, see :func:`demo_specs`.
         processes: How many worker processes draw, at most; 1 draws in this process.
         progress: Called after each video.
 
@@ -124,7 +131,7 @@ def write_demo_corpus(
         ModuleNotFoundError: scikit-image, which brings the portrait, is not installed.
     """
     folder = Path(folder)
-    specs = demo_specs(videos, seconds, seed, damaged=damaged)
+    specs = demo_specs(videos, seconds, seed, kind=kind)
     tasks = []
     for spec in specs:
         path = _path(folder, spec)
@@ -143,8 +150,8 @@ def write_demo_corpus(
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(path)
     _render_all(tasks, min(processes, len(tasks)), progress)
-    _write_if_other(folder / "truth.json", _truth(specs, damaged=damaged))
-    labels = folder / "labels.csv" if damaged else None
+    _write_if_other(folder / "truth.json", _truth(specs, damaged=kind != "clean"))
+    labels = folder / "labels.csv" if kind == "damaged" else None
     if labels:
         _write_if_other(labels, label_table(specs, seed))
     manifest = folder / "manifest.csv"
@@ -183,7 +190,7 @@ def _render_all(
         return
     # Spawned, not forked: OpenCV and FFmpeg hold threads that do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
         jobs = [pool.submit(render, spec, path) for spec, path in tasks]
         try:
             for done, job in enumerate(as_completed(jobs), start=1):
@@ -191,19 +198,6 @@ def _render_all(
                 report(done)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Prepare a worker process: it ends when its parent is gone, however that happened."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        raise RuntimeError("a worker has a parent process")
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _clear_leftovers(path: Path) -> None:

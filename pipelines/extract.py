@@ -16,51 +16,25 @@ import os
 import time
 from typing import Any
 
-from pydantic import Field
-
 from actors.features import FeaturesConfig
-from model.config import Config
 from pipelines.cluster import connected
 from pipelines.corpus import CorpusConfig
 from pipelines.failures import FailureTable
 from pipelines.keeper import Keeper
-from pipelines.leases import LeaseBook
 from pipelines.ledger import Ledger
 from pipelines.lock import LockGuard, RunLock
-from pipelines.messages import Limits, PoolReport, ProcessorFactory, RunContext, RunError
+from pipelines.messages import ProcessorFactory, ProcessorInfo, RunContext
 from pipelines.pool import WorkerPool
+from pipelines.pool_run import RunConfig, run_pool
 from pipelines.processors import ExtractFactory
 from pipelines.progress import ProgressLine
-from pipelines.provenance import DEMONSTRATION, check_settings, store_settings
+from pipelines.provenance import check_settings, store_settings
 from pipelines.resources import ResourcesConfig, plan
 from pipelines.shards import clean_leftovers
 from pipelines.storage import Store
 from pipelines.summary import describe, summarise
 from pipelines.todo import Todo, listed
 from pipelines.version import CODE_VERSION
-
-
-class RunConfig(Config):
-    """How a run behaves; none of it changes values."""
-
-    shard_clips: int = Field(
-        64, ge=1, description="clips after which a worker publishes a shard (about 80 MB)"
-    )
-    flush_seconds: float = Field(
-        120.0, gt=0, description="rows wait no longer than this for their shard"
-    )
-    stall_seconds: float = Field(
-        60.0, gt=0, description="a worker without any progress for so long is ended"
-    )
-    video_seconds: float = Field(3600.0, gt=0, description="what one video may take in all")
-    max_attempts: int = Field(2, ge=1, description="how often a video may bring its worker down")
-    retry_failed: bool = Field(
-        False, description="try videos again that failed for good in an earlier run"
-    )
-    wait_lock: bool = Field(
-        False, description="wait for another run on the same output instead of stopping"
-    )
-    limit: int | None = Field(None, ge=1, description="process at most so many videos in this run")
 
 
 class ExtractConfig(FeaturesConfig):
@@ -118,9 +92,16 @@ def extract(
                 keeper.line.say(describe(layout))
                 each = counts.todo // layout.workers
                 make = factory or ExtractFactory(config.features(), layout, each, run.stall_seconds)
-                limits = Limits(run.stall_seconds, run.video_seconds, run.max_attempts)
-                pool = WorkerPool(layout, make, limits, keeper)
-                report = _work(config, pool, keeper, todo, (run_id, store.raw_uri))  # 5 to 8
+                pool = WorkerPool(layout, make, run.limits, keeper)
+
+                def context(info: ProcessorInfo) -> RunContext:
+                    fingerprint = store_settings(
+                        store, config.features(), info, config.corpus.corpus
+                    )
+                    shards = (run.shard_clips, run.flush_seconds)
+                    return RunContext(run_id, store.raw_uri, fingerprint, CODE_VERSION, *shards)
+
+                report = run_pool(run, pool, keeper, todo, context)  # 5 to 8
         keeper.settle(corpus)  # 9
         summary = summarise(
             counts, keeper, report=report, layout=layout, run_id=run_id, started=started
@@ -128,31 +109,3 @@ def extract(
         guard()
         store.write_bytes("summary.json", json.dumps(summary, indent=1).encode())
     return summary
-
-
-def _work(
-    config: ExtractConfig, pool: WorkerPool, keeper: Keeper, todo: Todo, run: tuple[str, str]
-) -> PoolReport:
-    """Run the videos through the pool (chain steps 5 to 8)."""
-    say = keeper.line.say
-    try:
-        info = pool.start()
-        for name, note in sorted(info.notes.items()):
-            say(f"{name}: {note}")
-        if info.demonstration:
-            say(DEMONSTRATION)
-        fingerprint = store_settings(keeper.store, config.features(), info, config.corpus.corpus)
-        book = LeaseBook(todo.videos(), max_attempts=config.run.max_attempts)
-        shards = (config.run.shard_clips, config.run.flush_seconds)
-        keeper.line.restart()
-        report = pool.run(book, RunContext(*run, fingerprint, CODE_VERSION, *shards))
-    finally:
-        pool.stop()
-        keeper.save()
-    keeper.line.close()
-    if not book.taken == book.committed + book.failed == keeper.line.total:
-        raise RunError(
-            f"{book.taken} of {keeper.line.total} videos were taken, {book.committed} committed "
-            f"and {book.failed} failed: this is a defect of TalkMOS, please report it"
-        )
-    return report

@@ -100,6 +100,10 @@ class FailureTable:
         """Return the number of videos that failed."""
         return len(self._rows)
 
+    def row(self, video_id: str) -> dict[str, Any]:
+        """Return what is known of a video that failed."""
+        return self._rows[video_id]
+
     def rows(self) -> Iterable[dict[str, Any]]:
         """Yield the rows."""
         return self._rows.values()

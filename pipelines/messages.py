@@ -193,10 +193,6 @@ class HelperCrashError(Exception):
         self.message = message
 
 
-class UserInputError(ValueError):
-    """What a user asked for cannot be done: why, and what to do. Exit status 2 at every door."""
-
-
 class RunError(Exception):
     """The run as a whole cannot go on; what was committed stands."""
 

@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors.types import VideoRef
+from pipelines.errors import UserInputError
 from pipelines.leases import Failure, Lease, LeaseBook
 from pipelines.messages import (
     Events,
@@ -26,7 +27,6 @@ from pipelines.messages import (
     RunContext,
     RunError,
     Status,
-    UserInputError,
 )
 from pipelines.resources import Plan
 from pipelines.shards import CommittedShard

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from model.config import Config
+from pipelines.errors import UserInputError
 
 GIB = 1024**3
 
@@ -89,7 +90,7 @@ class Plan:
     preparer_options: dict[str, object]
 
 
-class ResourceError(Exception):
+class ResourceError(UserInputError):
     """The cluster cannot run what was asked for."""
 
 

@@ -10,13 +10,14 @@ from typing import IO
 import numpy as np
 
 from actors.types import VideoRef
+from pipelines.errors import UserInputError
 from pipelines.hashing import VersionIndex, hash_text
 from pipelines.uris import display_text, strip_credentials
 
 _BLOCK = 1 << 20
 
 
-class CorpusError(ValueError):
+class CorpusError(UserInputError):
     """The corpus cannot be listed as asked; the message says where and what to do."""
 
 

@@ -1,8 +1,10 @@
 """The account of a run: ``summary.json``, and the same for a person."""
 
+import math
 import time
 from typing import Any
 
+from pipelines.config import ConfigError
 from pipelines.keeper import Keeper
 from pipelines.messages import PoolReport
 from pipelines.progress import duration
@@ -11,6 +13,25 @@ from pipelines.resources import Plan
 from pipelines.storage import strip_credentials
 from pipelines.todo import Counts
 from pipelines.version import CODE_VERSION
+
+
+def allowed_failures(text: str | None, videos: int) -> float:
+    """Return how many of ``videos`` may fail by ``--max-failures``.
+
+    Raises:
+        ConfigError: ``text`` is neither a count nor a percentage.
+    """
+    if text is None:
+        return math.inf
+    wrong = ConfigError(f"--max-failures {text}: expected a count or a percentage such as 5%")
+    number = text.removesuffix("%")
+    try:
+        value = float(number)
+    except ValueError:
+        raise wrong from None
+    if not 0 <= value < math.inf or (number == text and not value.is_integer()):
+        raise wrong
+    return value / 100 * videos if number != text else value
 
 
 def summarise(

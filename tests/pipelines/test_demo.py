@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from actors.demo.damage import KINDS, true_scores
-from actors.demo.render import utterance
+from actors.demo.render import VideoSpec, utterance
 from jobs.demo_corpus import main
 from model.tasks import TASKS
 from pipelines.demo import demo_specs, write_demo_corpus
+from pipelines.demo_generators import GENERATORS
 from pipelines.demo_labels import label_table, split_of
 
 
@@ -129,7 +130,7 @@ def test_the_job_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def table(**settings: int) -> list[dict[str, str]]:
-    specs = demo_specs(damaged=True, **settings)
+    specs = demo_specs(kind="damaged", **settings)
     return list(csv.DictReader(io.StringIO(label_table(specs, settings.get("seed", 0)))))
 
 
@@ -138,7 +139,7 @@ def number(cell: str) -> float | None:
 
 
 def test_the_damaged_corpus_gives_each_speaker_every_damage() -> None:
-    specs = demo_specs(damaged=True)
+    specs = demo_specs(kind="damaged")
     assert len({s.video_id for s in specs}) == len({s.seed for s in specs}) == 48
     assert {s.seconds for s in specs} == {3.0}
     for speaker in {s.speaker for s in specs}:
@@ -156,7 +157,7 @@ def test_the_damaged_corpus_gives_each_speaker_every_damage() -> None:
         assert s.damage is None or 0.3 <= s.damage.severity <= 1.0
     noise = sorted(s.damage.severity for s in specs if s.damage and s.generator == "noise")
     assert noise == pytest.approx([0.3, 0.44, 0.58, 0.72, 0.86, 1.0])
-    other = demo_specs(damaged=True, seed=1)
+    other = demo_specs(kind="damaged", seed=1)
     assert [s.damage for s in other] != [s.damage for s in specs]
 
 
@@ -169,7 +170,7 @@ def test_the_label_table_splits_by_speaker() -> None:
 
 def test_labels_are_the_true_scores_but_for_what_raters_scatter() -> None:
     errors = []
-    for spec, row in zip(demo_specs(damaged=True), table(), strict=True):
+    for spec, row in zip(demo_specs(kind="damaged"), table(), strict=True):
         assert (row["video_id"], row["generator"]) == (spec.video_id, spec.generator)
         for task, truth in true_scores(spec.damage).items():
             label = number(row[task])
@@ -196,13 +197,13 @@ def test_some_labels_are_missing_in_both_spellings() -> None:
 
 
 def test_a_larger_corpus_keeps_the_videos_and_labels_of_a_smaller_one() -> None:
-    assert demo_specs(20, damaged=True) == demo_specs(damaged=True)[:20]
+    assert demo_specs(20, kind="damaged") == demo_specs(kind="damaged")[:20]
     assert table(videos=20) == table()[:20]
-    assert len({s.video_id for s in demo_specs(100, damaged=True)}) == 100
+    assert len({s.video_id for s in demo_specs(100, kind="damaged")}) == 100
 
 
 def test_a_damaged_corpus_on_disk_is_complete_and_stays(tmp_path: Path) -> None:
-    made = write_demo_corpus(tmp_path, videos=7, seconds=1.0, damaged=True, processes=1)
+    made = write_demo_corpus(tmp_path, videos=7, seconds=1.0, kind="damaged", processes=1)
     assert (made.written, made.labels) == (7, tmp_path / "labels.csv")
     before = snapshot(tmp_path)
     videos = [f"clean/{name}-1" for name in ("ada", "bruno", "chen", "dara", "elio", "fay")]
@@ -219,7 +220,7 @@ def test_a_damaged_corpus_on_disk_is_complete_and_stays(tmp_path: Path) -> None:
     assert truth["offset/ada-2"]["spec"]["damage"]["severity"] == offset.severity
     assert truth["offset/ada-2"]["scores"] == pytest.approx(true_scores(offset), abs=1e-4)
     assert truth["clean/fay-1"]["damage"] == {}
-    again = write_demo_corpus(tmp_path, videos=7, seconds=1.0, damaged=True, processes=1)
+    again = write_demo_corpus(tmp_path, videos=7, seconds=1.0, kind="damaged", processes=1)
     assert (again.written, again.kept) == (0, 7)
     assert snapshot(tmp_path) == before
 
@@ -231,3 +232,26 @@ def test_the_job_makes_the_damaged_corpus(
     assert main(["--out", str(tmp_path), *settings]) == 0
     assert str(tmp_path / "labels.csv") in capsys.readouterr().out
     assert (tmp_path / "clean" / "ada-1.mp4").exists()
+
+
+# --- made-up generators
+
+
+def test_generators_say_the_same_words_worse_and_worse(tmp_path: Path) -> None:
+    specs = demo_specs(kind="generators")
+    by_name: dict[str, list[VideoSpec]] = {}
+    for spec in specs:
+        by_name.setdefault(spec.video_id.partition("/")[2], []).append(spec)
+    trained = [s for s in demo_specs(kind="damaged") if split_of(s.speaker) == "train"]
+    training = {(s.speaker, s.seed) for s in trained}
+    for same in by_name.values():
+        assert len(same) == len(GENERATORS)
+        assert len({(s.speaker, s.seed, s.seconds) for s in same}) == 1
+        assert not {(s.speaker, s.seed) for s in same} & training
+        quality = [true_scores(s.damage)["overall"] for s in same]
+        assert quality == sorted(quality, reverse=True)
+        assert len(set(quality)) == len(quality)
+    made = write_demo_corpus(tmp_path, videos=1, seconds=1.0, kind="generators", processes=1)
+    assert [s.generator for s in made.specs] == list(GENERATORS)
+    assert made.labels is None
+    assert all((tmp_path / f"{s.video_id}.mp4").exists() for s in made.specs)

@@ -1,0 +1,73 @@
+"""The account of a scoring run for a terminal."""
+
+from typing import Any
+
+from model.tasks import TASKS, TITLES
+from pipelines.progress import duration
+from pipelines.provenance import DEMONSTRATION
+from pipelines.uris import display_text
+
+SHOWN_GENERATORS = 20
+UNKNOWN = "(unknown)"
+
+
+def account(summary: dict[str, Any], run: dict[str, Any], last: str) -> str:
+    """Write what a run did, the leaderboard and the verdict.
+
+    Args:
+        summary: See :func:`pipelines.report.scoring_text.summary_json`.
+        run: See :func:`pipelines.summary.summarise`.
+        last: Where the report is.
+    """
+    videos = run["videos"]
+    now = f"{videos['done']} videos scored, {videos['failed']} failed"
+    lines = [f"{now}; {videos['done_before']} scored and {videos['failed_before']} failed before"]
+    if "work_seconds" in run:
+        work, rate = duration(run["work_seconds"]), run["clips_per_second"]
+        stages = run["stage_share"].items()
+        lines += [
+            f"{run['clips']} clips in {work} of work: {rate:.2f} clips/s",
+            "time by stage: " + ", ".join(f"{name} {part:.0%}" for name, part in stages),
+        ]
+    if run["failures"]:
+        counts = ", ".join(f"{count} {reason}" for reason, count in run["failures"].items())
+        lines.append(f"failures: {counts} (table: failures.parquet)")
+    lines += ["", *_board(summary["leaderboard"])]
+    gate = summary.get("gate")
+    if gate is not None:
+        lines += ["", *_verdict(gate)]
+    lines += ["", last]
+    if summary["provenance"]["demonstration"]:
+        lines.append(DEMONSTRATION)
+    return "\n".join(lines)
+
+
+def _board(board: dict[str, Any]) -> list[str]:
+    generators = board["generators"]
+    names = [display_text(g["name"] or UNKNOWN, 24) for g in generators[:SHOWN_GENERATORS]]
+    width = max((len(name) for name in names), default=0)
+    columns = [TITLES[task] for task in TASKS]
+    head = "".join(f"  {title:>22}" for title in columns)
+    lines = [f"{'generator':<{max(width, 9)}}  videos{head}"]
+    for name, generator in zip(names, generators, strict=False):
+        cells = "".join(f"  {_cell(generator[task]):>22}" for task in TASKS)
+        lines.append(f"{name:<{max(width, 9)}}  {generator['videos']:>6}{cells}")
+    if len(generators) > SHOWN_GENERATORS:
+        lines.append(f"{len(generators) - SHOWN_GENERATORS} more are in the report")
+    return lines
+
+
+def _cell(entry: dict[str, Any]) -> str:
+    if entry["mean"] is None:
+        return "–"  # noqa: RUF001 - undefined, not minus
+    if entry["low"] is None:
+        return f"{entry['mean']:.2f}"
+    return f"{entry['mean']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]"
+
+
+def _verdict(gate: dict[str, Any]) -> list[str]:
+    lines = ["gate PASSED" if gate["passed"] else "gate FAILED"]
+    for verdict in gate["verdicts"]:
+        mark = "pass" if verdict["passed"] else "FAIL"
+        lines.append(f"  {mark}  {verdict['rule']}: {verdict['reason']}")
+    return lines

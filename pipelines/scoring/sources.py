@@ -1,0 +1,94 @@
+"""Stored features as a source of videos to score."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from actors.types import VideoRef
+from pipelines.checkpoint import CheckpointError, CheckpointPeek
+from pipelines.clip_index import ClipIndex, read_clip_index
+from pipelines.failures import FailureTable
+from pipelines.leases import Failure
+from pipelines.scoring.errors import ScoreInputError
+from pipelines.scoring.output import version_of
+from pipelines.scoring.stored import FeatureShard
+from pipelines.storage import Store
+
+if TYPE_CHECKING:
+    from pipelines.keeper import Keeper
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """A feature output that the checkpoint can read."""
+
+    store: Store
+    index: ClipIndex
+    failures: FailureTable
+
+    @classmethod
+    def at(cls, uri: str, peek: CheckpointPeek) -> "StoredFeatures":
+        """Open a feature output.
+
+        Raises:
+            TrainInputError: There are no features, or they are damaged.
+            CheckpointError: The checkpoint was trained on others.
+        """
+        store = Store.at(uri)
+        index = read_clip_index(store)
+        if index.fingerprint != peek.features.fingerprint:
+            raise CheckpointError(
+                f"{store.display('')} holds features with the fingerprint {index.fingerprint}, but "
+                f"the checkpoint {peek.where} was trained on features with the fingerprint "
+                f"{peek.features.fingerprint}. Their numbers would mean something else to it: "
+                "extract the videos with the checkpoint's settings and weights (leave --features "
+                "away), or use a checkpoint that was trained on these features"
+            )
+        return cls(store, index, FailureTable.load(store))
+
+    def shards(self, videos: Iterable[VideoRef], keeper: "Keeper") -> list[FeatureShard]:
+        """Find the videos in the shards; those that have no features are told to ``keeper``."""
+        index = self.index
+        place = {name: i for i, name in enumerate(index.videos)}
+        shard_of = dict(zip(index.video.tolist(), index.shard.tolist(), strict=True))
+        wanted: dict[int, list[VideoRef]] = {}
+        for ref in videos:
+            video = place.get(ref.video_id)
+            content = ref.version.rpartition("@")[0]
+            if video is None or (content and content != index.source_versions[video]):
+                keeper.on_failed(self._without_features(ref, known=video is not None))
+                continue
+            wanted.setdefault(shard_of[video], []).append(ref)
+        return [FeatureShard(index.shards[shard], refs) for shard, refs in sorted(wanted.items())]
+
+    def _without_features(self, ref: VideoRef, *, known: bool) -> Failure:
+        content = ref.version.rpartition("@")[0]
+        if self.failures.status(ref.video_id, content) is not None:
+            row = self.failures.row(ref.video_id)
+            stage, reason, message = (row[name] for name in ("stage", "error_class", "message"))
+            return Failure(ref, stage, reason, message, row["attempts"], row["transient"])
+        what = "features of another version of it" if known else "no features"
+        message = (
+            f"{self.store.display('')} has {what}: extract the corpus again, or leave --features "
+            "away"
+        )
+        return Failure(ref, "features", "no_features", message, 1, True)
+
+
+def listed_from_features(index: ClipIndex, key: str) -> Iterator[VideoRef]:
+    """Yield the videos of a feature set.
+
+    Raises:
+        ScoreInputError: It has none.
+    """
+    if not index.videos:
+        raise ScoreInputError(f"{index.uri} holds no features of any video")
+    for video_id, uri, version, generator, speaker in zip(
+        index.videos,
+        index.uris,
+        index.source_versions,
+        index.generators,
+        index.speakers,
+        strict=True,
+    ):
+        yield VideoRef(video_id, uri, generator, speaker, None, version_of(version, key))
