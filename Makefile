@@ -14,7 +14,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 help:
 	@echo "make setup   virtual environment in .venv with the pinned packages (about 7 GB)"
-	@echo "make demo    make talking faces with known damage, extract features, train (offline)"
+	@echo "make demo    make talking faces, extract features, train, score made-up generators (offline)"
 	@echo "make test    all tests; ARGS=\"tests/model -x\" selects"
 	@echo "make check   ruff, ruff format, mypy"
 	@echo "make bench   benchmarks that are run by hand"
@@ -30,18 +30,24 @@ setup: $(RUN)
 	@echo "ready: . .venv/bin/activate"
 
 demo: $(RUN)
-	@echo "== 1/4  making talking faces with known damage in $(OUT)/corpus"
+	@echo "== 1/6  making talking faces with known damage in $(OUT)/corpus"
 	@$(PY) jobs/demo_corpus.py --damaged --out $(OUT)/corpus
-	@echo "== 2/4  extracting features into $(OUT)/features"
+	@echo "== 2/6  extracting features into $(OUT)/features"
 	@$(PY) jobs/extract.py --corpus $(OUT)/corpus/manifest.csv --out $(OUT)/features --weights seeded
-	@echo "== 3/4  what is in $(OUT)/features"
+	@echo "== 3/6  what is in $(OUT)/features"
 	@$(PY) jobs/extract.py --inspect $(OUT)/features
-	@echo "== 4/4  training a small evaluator in $(OUT)/training; it is tested on a speaker it has not seen"
+	@echo "== 4/6  training a small evaluator in $(OUT)/training; it is tested on a speaker it has not seen"
 	@$(PY) jobs/train.py --preset demo --features $(OUT)/features --labels $(OUT)/corpus/labels.csv \
 		--split-column split --out $(OUT)/training
+	@echo "== 5/6  making videos of three generators of known quality in $(OUT)/generated"
+	@$(PY) jobs/demo_corpus.py --generators --out $(OUT)/generated
+	@echo "== 6/6  scoring them into $(OUT)/scores, as every night"
+	@$(PY) jobs/score.py --corpus $(OUT)/generated/manifest.csv --checkpoint $(OUT)/training --out $(OUT)/scores
 	@echo
-	@echo "Done, without network. Look at $(OUT)/training/report.html in a browser."
-	@echo "Videos and labels: $(OUT)/corpus. Features: $(OUT)/features/features/*.parquet."
+	@echo "Done, without network. Look in a browser at"
+	@echo "  $(OUT)/scores/report/report.html   the generators: faithful, hasty and broken, by construction in this order"
+	@echo "  $(OUT)/training/report.html        how the evaluator was trained"
+	@echo "Videos and labels: $(OUT)/corpus. Features: $(OUT)/features/features/*.parquet. Scores: $(OUT)/scores/videos."
 	@echo "The labels follow from the damage done, and the backbones' weights are seeded (random):"
 	@echo "the numbers show the machinery, not how people would judge."
 	@echo "Run it again and what is done is skipped; start afresh with: make clean demo"

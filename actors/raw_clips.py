@@ -224,5 +224,8 @@ def table_rows(table: "pa.Table | pa.RecordBatch") -> list[dict[str, Any]]:
         elif hasattr(field.type, "list_size"):
             columns[field.name] = _masks(column)
         else:
-            columns[field.name] = column.to_pylist()
+            values = column.to_pylist()
+            # Arrow gives a map as a list of pairs.
+            maps = str(field.type).startswith("map<")
+            columns[field.name] = [dict(v) for v in values] if maps else values
     return [{name: values[i] for name, values in columns.items()} for i in range(table.num_rows)]

@@ -138,8 +138,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from pipelines.score import preview, score
+    from pipelines.score import score
     from pipelines.scoring.config import load_score_config
+    from pipelines.scoring.preview import preview
     from pipelines.summary import allowed_failures
 
     config, peek = load_score_config(args.config, overrides(args))

@@ -1,6 +1,7 @@
 """Writes down what the pool reports: ledger, failure table, counts; and shows it."""
 
 import time
+from collections.abc import Callable
 
 import psutil
 
@@ -22,7 +23,16 @@ SHOWN_FAILURES = 20  # on the terminal; all of them are in the table
 
 
 class Keeper:
-    """The pool's `Events`: every fact goes to its place as it happens."""
+    """The pool's `Events`: every fact goes to its place as it happens.
+
+    Args:
+        store: The output.
+        ledger: Of the output.
+        failures: Of the output.
+        line: What a person sees.
+        guard: Called before every change; raises when this run may not change the output.
+        watch: Shown the counts about once a second.
+    """
 
     def __init__(
         self,
@@ -31,12 +41,14 @@ class Keeper:
         failures: FailureTable,
         line: ProgressLine,
         guard: LockGuard,
+        *,
+        watch: "Callable[[Keeper], None]" = lambda _: None,
     ) -> None:
-        self._guard = guard
+        self._guard, self._watch = guard, watch
         self.store, self.ledger, self.failures, self.line = store, ledger, failures, line
         self.videos = self.clips = self.failed = self.shards = self.bytes = self.repaired = 0
         self._counted: set[str] = set()
-        self.uncovered_s = 0.0
+        self.uncovered_s = self.span_s = 0.0
         self.broken_frames = self.black_frames = self.cut_off = 0
         self.reasons: dict[str, int] = {}
         self.driver_peak = 0
@@ -50,6 +62,7 @@ class Keeper:
     def on_extracted(self, outcome: Outcome) -> None:
         """A video's rows are in a spool."""
         self.uncovered_s += outcome.end.uncovered_s
+        self.span_s += outcome.span_s
         self.broken_frames += outcome.end.broken_frames
         self.black_frames += outcome.end.black_frames
         self.cut_off += outcome.end.missing_s > CUT_OFF_SECONDS
@@ -98,6 +111,7 @@ class Keeper:
         if now < self._next_look:
             return
         self._next_look = now + 1.0
+        self._watch(self)
         self.driver_peak = max(self.driver_peak, self._process.memory_info().rss)
         if self.failures.changed and now >= self._failures_due:
             self._save_failures(now)

@@ -153,6 +153,7 @@ class Outcome:
     clips: int = 0
     seconds: float = 0.0
     end: VideoEnd = VideoEnd(0.0)
+    span_s: float = 0.0  # from the start of the first clip to the end of the last
     stage: str = ""
     reason: str = ""  # empty: it was extracted
     message: str = ""

@@ -16,14 +16,13 @@
 import functools
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actors.features import FeaturesConfig
 from model.tasks import TASKS
 from pipelines.checkpoint import CheckpointPeek
 from pipelines.cluster import connected
-from pipelines.corpus import CorpusReport, iter_corpus
 from pipelines.extract import ExtractConfig, extract
 from pipelines.failures import FailureTable
 from pipelines.keeper import Keeper
@@ -39,16 +38,16 @@ from pipelines.resources import Cluster, Plan, plan
 from pipelines.scoring import tables
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.exported import RunMetrics
-from pipelines.scoring.output import check_output, score_key, version_of, write_output
+from pipelines.scoring.output import check_output, score_key, write_output
 from pipelines.scoring.prepared import Prepared, prepare
 from pipelines.scoring.processor import ScoreFactory
-from pipelines.scoring.sources import StoredFeatures, listed_from_features
+from pipelines.scoring.sources import StoredFeatures, list_videos
 from pipelines.scoring.stored import StoredSource, score_stored
 from pipelines.scoring.telling import Scored, Told, tell
 from pipelines.scoring.videos import video_rows
 from pipelines.shards import clean_leftovers
-from pipelines.spool import CorpusError, SpooledCorpus, spool_corpus
-from pipelines.storage import Store, strip_credentials
+from pipelines.spool import SpooledCorpus
+from pipelines.storage import Store
 from pipelines.summary import describe, summarise
 from pipelines.todo import Counts, Todo
 from pipelines.version import CODE_VERSION
@@ -101,7 +100,7 @@ def score(
     store, key = Store.at(out), score_key(peek)
     config = _with_features(config, address, local_cpus)
     stored = None if config.features is None else StoredFeatures.at(config.features, peek)
-    corpus, warnings = _listed(config, stored, key)  # 1
+    corpus, warnings = list_videos(config, stored, key)  # 1
     prepared = prepare(config, peek, (ref.video_id for ref in corpus))
     with RunLock(store, run_id, wait=config.run.wait_lock):
         clean_leftovers(store, f"{tables.CLIPS}run_date=")
@@ -111,7 +110,11 @@ def score(
         todo = Todo(corpus, ledger, failures, config.run.retry_failed, config.run.limit)  # 3
         counts = todo.count()
         guard = LockGuard(store.raw_uri, run_id)
-        keeper = Keeper(store, ledger, failures, ProgressLine(counts.todo), guard)
+        metrics = RunMetrics()
+        keeper = Keeper(
+            *(store, ledger, failures, ProgressLine(counts.todo), guard),
+            watch=lambda k: metrics.progressed(k, k.span_s),
+        )
         context = _context(config, key, run_id, store, started)
         work = _Work(config, peek, started, context, store, corpus, prepared, keeper, todo, counts)
         for text in (*warnings, str(counts)):
@@ -119,16 +122,16 @@ def score(
         if peek.features.demonstration:
             keeper.line.say(DEMONSTRATION)
         settings = config.model_dump(mode="json", exclude={"resources", "run"})
-        write_output(store, key, peek, _shown(settings))
+        write_output(store, key, peek, settings)
         if not counts.todo:
             return _finish(work)
         with connected(address, local_cpus=local_cpus) as cluster:
-            metrics = RunMetrics()
             if stored is not None:
                 pooled = _score_features(work, stored, cluster)  # 4
             else:
                 pooled = _score_videos(work, cluster, factory)  # 4
             told = _finish(work, *pooled)
+            metrics.progressed(keeper, keeper.span_s)
             metrics.told(told)
             return told
 
@@ -143,53 +146,6 @@ def _with_features(config: ScoreConfig, address: str | None, local_cpus: int | N
     )
     extract(extraction, config.keep_features, address=address, local_cpus=local_cpus)
     return config.model_copy(update={"features": config.keep_features, "keep_features": None})
-
-
-def preview(config: ScoreConfig, peek: CheckpointPeek, out: str | None) -> str:
-    """Say what a run would do, without doing anything."""
-    key = score_key(peek)
-    stored = None if config.features is None else StoredFeatures.at(config.features, peek)
-    corpus, warnings = _listed(config, stored, key)
-    prepare(config, peek, (ref.video_id for ref in corpus))
-    ledger, failures = Ledger(tables.CLIPS), FailureTable()
-    if out is not None:
-        store = Store.at(out)
-        check_output(store)
-        ledger, failures = Ledger.load(store, tables.CLIPS), FailureTable.load(store)
-    counts = Todo(corpus, ledger, failures, config.run.retry_failed, config.run.limit).count()
-    lines = [*warnings, str(counts), f"checkpoint {peek.where}, digest {peek.digest}"]
-    if peek.features.demonstration:
-        lines.append(DEMONSTRATION)
-    return "\n".join(lines)
-
-
-def _shown(settings: dict[str, Any]) -> dict[str, Any]:
-    """Strip credentials from every text of the settings."""
-    return {
-        key: _shown(value)
-        if isinstance(value, dict)
-        else strip_credentials(value)
-        if isinstance(value, str)
-        else value
-        for key, value in settings.items()
-    }
-
-
-def _listed(
-    config: ScoreConfig, stored: StoredFeatures | None, key: str
-) -> tuple[SpooledCorpus, list[str]]:
-    """List the corpus; a video's version is its content and what scores it."""
-    if not config.corpus.corpus and stored is not None:
-        return spool_corpus(listed_from_features(stored.index, key)), []
-    report = CorpusReport()
-    refs = iter_corpus(config.corpus, report)
-    corpus = spool_corpus(replace(ref, version=version_of(ref.version, key)) for ref in refs)
-    if not corpus.count:
-        raise CorpusError(
-            f"{strip_credentials(config.corpus.corpus)}: there is no video in it"
-            + "".join(f"; {warning}" for warning in report.warnings())
-        )
-    return corpus, report.warnings()
 
 
 def _context(

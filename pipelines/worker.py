@@ -5,6 +5,7 @@ as shards. It answers `status` from a second thread, so the driver can tell a sl
 one and end the process.
 """
 
+import math
 import os
 import resource
 import time
@@ -107,7 +108,7 @@ class ExtractWorker:
         writer = self._open_writer()
         writer.begin(VideoKey(ref.video_id, ref.version))
         try:
-            clips, end = self._rows(ref, writer, timings)
+            clips, span, end = self._rows(ref, writer, timings)
         except VideoError as error:
             writer.abort()
             return _failed(
@@ -133,12 +134,16 @@ class ExtractWorker:
         if writer.videos == 0:
             self._first_row = time.monotonic()
         writer.end()
-        return Outcome(ref.video_id, clips=clips, seconds=seconds, end=end)
+        return Outcome(ref.video_id, clips=clips, seconds=seconds, end=end, span_s=span)
 
-    def _rows(self, ref: VideoRef, writer: ShardWriter, timings: Timings) -> tuple[int, VideoEnd]:
+    def _rows(
+        self, ref: VideoRef, writer: ShardWriter, timings: Timings
+    ) -> tuple[int, float, VideoEnd]:
+        """Append the rows of a video -> clips, seconds from first to last, what is left of it."""
         info, run = self._ready()
         format_ = self._format()
         clips = 0
+        first, last = math.inf, 0.0
         end = VideoEnd(0.0)
         group: list[Row] = []
         for row in self._read(ref, timings):
@@ -147,13 +152,14 @@ class ExtractWorker:
                 continue
             group.append(format_.trim(row))
             clips += 1
+            first, last = min(first, row["start_s"]), max(last, row["end_s"])
             self._progress.clips += 1
             if len(group) == ROW_GROUP_CLIPS:
                 self._append(writer, format_.pack(group, ref, info, run), timings)
                 group = []
         if group:
             self._append(writer, format_.pack(group, ref, info, run), timings)
-        return clips, end
+        return clips, max(0.0, last - first), end
 
     def _read(self, ref: VideoRef, timings: Timings) -> Iterator[Row | VideoEnd]:
         """Process the video; a storage that fails here is the video's, not the output's."""

@@ -5,10 +5,10 @@ from typing import Any
 from model.tasks import TASKS, TITLES
 from pipelines.progress import duration
 from pipelines.provenance import DEMONSTRATION
+from pipelines.scoring.gate import GateResult, Verdict
 from pipelines.uris import display_text
 
 SHOWN_GENERATORS = 20
-UNKNOWN = "(unknown)"
 
 
 def account(summary: dict[str, Any], run: dict[str, Any], last: str) -> str:
@@ -35,7 +35,8 @@ def account(summary: dict[str, Any], run: dict[str, Any], last: str) -> str:
     lines += ["", *_board(summary["leaderboard"])]
     gate = summary.get("gate")
     if gate is not None:
-        lines += ["", *_verdict(gate)]
+        verdicts = [Verdict(**verdict) for verdict in gate["verdicts"]]
+        lines += ["", GateResult(gate["passed"], verdicts).text()]
     lines += ["", last]
     if summary["provenance"]["demonstration"]:
         lines.append(DEMONSTRATION)
@@ -44,7 +45,7 @@ def account(summary: dict[str, Any], run: dict[str, Any], last: str) -> str:
 
 def _board(board: dict[str, Any]) -> list[str]:
     generators = board["generators"]
-    names = [display_text(g["name"] or UNKNOWN, 24) for g in generators[:SHOWN_GENERATORS]]
+    names = [display_text(g["name"], 24) for g in generators[:SHOWN_GENERATORS]]
     width = max((len(name) for name in names), default=0)
     columns = [TITLES[task] for task in TASKS]
     head = "".join(f"  {title:>22}" for title in columns)
@@ -63,11 +64,3 @@ def _cell(entry: dict[str, Any]) -> str:
     if entry["low"] is None:
         return f"{entry['mean']:.2f}"
     return f"{entry['mean']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]"
-
-
-def _verdict(gate: dict[str, Any]) -> list[str]:
-    lines = ["gate PASSED" if gate["passed"] else "gate FAILED"]
-    for verdict in gate["verdicts"]:
-        mark = "pass" if verdict["passed"] else "FAIL"
-        lines.append(f"  {mark}  {verdict['rule']}: {verdict['reason']}")
-    return lines

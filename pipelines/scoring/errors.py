@@ -1,6 +1,6 @@
 """What a user can get wrong in scoring."""
 
-from pipelines.messages import UserInputError
+from pipelines.errors import UserInputError
 
 
 class ScoreInputError(UserInputError):

@@ -67,8 +67,20 @@ def write_output(store: Store, key: str, peek: CheckpointPeek, settings: dict[st
         },
         "demonstration": peek.features.demonstration,
         "code_version": CODE_VERSION,
-        "settings": settings,
+        "settings": _shown(settings),
     }
     data = json.dumps(record, indent=1, sort_keys=True).encode()
     if not store.exists(NAME) or store.read_bytes(NAME) != data:
         store.write_bytes(NAME, data)
+
+
+def _shown(settings: dict[str, Any]) -> dict[str, Any]:
+    """Strip credentials from every text of the settings."""
+    return {
+        key: _shown(value)
+        if isinstance(value, dict)
+        else strip_credentials(value)
+        if isinstance(value, str)
+        else value
+        for key, value in settings.items()
+    }

@@ -56,6 +56,7 @@ class ScoreProcessor:
         checkpoint = load_right_checkpoint(self._factory.checkpoint, self._factory.digest)
         check_extractors(checkpoint.features, info)
         self._scorer = Scorer(checkpoint, self._factory.device)
+        self._weights = info.weights
         rows = ScoreRows(checkpoint.digest, checkpoint.features.fingerprint)
         return replace(info, rows=rows)
 
@@ -71,7 +72,7 @@ class ScoreProcessor:
                 continue
             progress.beat("score")
             begun = time.perf_counter()
-            (row,) = self._scorer([item])
+            (row,) = self._scorer([{**item, "weights": self._weights}])
             timings.add("score", time.perf_counter() - begun)
             yield row
 

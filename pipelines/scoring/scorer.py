@@ -11,7 +11,7 @@ from actors.types import Row
 from model.tasks import NEED_SOUND, TASKS
 from pipelines.checkpoint import Checkpoint
 
-OPTIONAL = ("lowlevel", "landmarks", "sync", "sync_reason", "descriptors")
+OPTIONAL = ("lowlevel", "landmarks", "sync", "sync_reason", "descriptors", "weights")
 PLAIN = ("clip_index", "start_s", "end_s", "faces")
 
 

@@ -1,21 +1,24 @@
 """Stored features as a source of videos to score."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from actors.types import VideoRef
 from pipelines.checkpoint import CheckpointError, CheckpointPeek
 from pipelines.clip_index import ClipIndex, read_clip_index
+from pipelines.corpus import CorpusReport, iter_corpus
 from pipelines.failures import FailureTable
 from pipelines.leases import Failure
 from pipelines.scoring.errors import ScoreInputError
 from pipelines.scoring.output import version_of
 from pipelines.scoring.stored import FeatureShard
-from pipelines.storage import Store
+from pipelines.spool import CorpusError, SpooledCorpus, spool_corpus
+from pipelines.storage import Store, strip_credentials
 
 if TYPE_CHECKING:
     from pipelines.keeper import Keeper
+    from pipelines.scoring.config import ScoreConfig
 
 
 @dataclass(frozen=True)
@@ -92,3 +95,27 @@ def listed_from_features(index: ClipIndex, key: str) -> Iterator[VideoRef]:
         strict=True,
     ):
         yield VideoRef(video_id, uri, generator, speaker, None, version_of(version, key))
+
+
+def list_videos(
+    config: "ScoreConfig", stored: StoredFeatures | None, key: str
+) -> tuple[SpooledCorpus, list[str]]:
+    """List the corpus; a video's version is its content and what scores it.
+
+    Returns:
+        The videos, and what a person should know of the listing.
+
+    Raises:
+        CorpusError, ScoreInputError: It cannot be listed, or there is no video in it.
+    """
+    if not config.corpus.corpus and stored is not None:
+        return spool_corpus(listed_from_features(stored.index, key)), []
+    report = CorpusReport()
+    refs = iter_corpus(config.corpus, report)
+    corpus = spool_corpus(replace(ref, version=version_of(ref.version, key)) for ref in refs)
+    if not corpus.count and not report.older:
+        raise CorpusError(
+            f"{strip_credentials(config.corpus.corpus)}: there is no video in it"
+            + "".join(f"; {warning}" for warning in report.warnings())
+        )
+    return corpus, report.warnings()

@@ -93,6 +93,7 @@ class StoredScorer:
         )
         failures: list[tuple[str, str, str]] = []  # video, reason, message
         left = dict(wanted)
+        span = 0.0
         try:
             for key, batches in _videos(self._source.features, item["name"]):
                 ref = left.pop(key.video_id, None)
@@ -106,6 +107,7 @@ class StoredScorer:
                     failures.append((ref.video_id, error.reason, error.message))
                     continue
                 writer.add(VideoKey(ref.video_id, ref.version), packed)
+                span += _span(packed)
         except _UnreadableError as error:
             failures += [(name, "unreadable_features", str(error)) for name in left]
         else:
@@ -113,7 +115,7 @@ class StoredScorer:
             failures += [(name, "unreadable_features", message) for name in left]
         shard = asdict(writer.commit()) if writer.videos else None
         writer.discard()
-        return {"shard": shard, "failures": failures, "videos": item["videos"]}
+        return {"shard": shard, "failures": failures, "videos": item["videos"], "span": span}
 
     def _video(self, ref: VideoRef, batches: "Iterator[pa.RecordBatch]") -> "list[pa.RecordBatch]":
         from actors.raw_clips import table_rows
@@ -125,6 +127,13 @@ class StoredScorer:
             for start in range(0, len(clips), BATCH_CLIPS):
                 rows += self._scorer(clips[start : start + BATCH_CLIPS])
         return [self._rows.pack(rows, ref, self._info, self._source.run)]
+
+
+def _span(batches: "list[pa.RecordBatch]") -> float:
+    """Return the seconds from the start of a video's first clip to the end of its last."""
+    starts = [start for batch in batches for start in batch["start_s"].to_pylist()]
+    ends = [end for batch in batches for end in batch["end_s"].to_pylist()]
+    return float(max(ends) - min(starts))
 
 
 class _UnreadableError(Exception):
@@ -193,6 +202,7 @@ def _plain(ref: VideoRef) -> list[Any]:
 
 def _take(receipt: dict[str, Any], keeper: "Keeper") -> None:
     refs = {ref[0]: VideoRef(*ref) for ref in receipt["videos"]}
+    keeper.span_s += receipt["span"]
     if receipt["shard"] is not None:
         videos = [VideoEntry(**entry) for entry in receipt["shard"].pop("videos")]
         keeper.on_committed(CommittedShard(videos=videos, **receipt["shard"]))

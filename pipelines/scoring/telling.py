@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.config import digest
 from pipelines.scoring import tables
-from pipelines.scoring.baseline import compare
+from pipelines.scoring.baseline import Change, compare
 from pipelines.scoring.columns import clip_schema, video_schema
 from pipelines.scoring.errors import ScoreInputError
 from pipelines.scoring.facts import ReportFacts
-from pipelines.scoring.gate import GateFacts, judge
+from pipelines.scoring.gate import GateFacts, GateResult, Verdict, judge
 from pipelines.scoring.key_frames import key_frames, wanted
 from pipelines.scoring.leaderboard import leaderboard
 from pipelines.scoring.standouts import standouts
@@ -98,18 +98,15 @@ def _facts(done: Scored, videos: "pa.Table", failures: list[dict[str, Any]]) -> 
     config, prepared = done.config, done.prepared
     clips = _read(done.store, tables.CLIPS, done.uris)
     board = leaderboard(videos, config.leaderboard)
-    change, gate = None, None
-    if prepared.baseline is not None:
+    change = None
+    if prepared.baseline is not None and _shares(videos, prepared.baseline):
         change = compare(
             videos,
             prepared.baseline,
             config.leaderboard,
             other_checkpoint=config.other_checkpoint,
         )
-    if prepared.gate is not None:
-        demonstration = done.peek.features.demonstration
-        facts = GateFacts(videos, len(done.uris), len(failures), demonstration, change)
-        gate = judge(prepared.gate, facts)
+    gate = _verdict(done, videos, len(failures), change)
     chosen = wanted(
         videos,
         worst=config.report.worst,
@@ -132,6 +129,33 @@ def _facts(done: Scored, videos: "pa.Table", failures: list[dict[str, Any]]) -> 
         provenance=_provenance(done, videos),
         key_frames=pictures,
     )
+
+
+def _shares(videos: "pa.Table", baseline: "pa.Table") -> bool:
+    """Say whether a video of the baseline has scores in this run; all of them may have failed."""
+    return not set(videos["video_id"].to_pylist()).isdisjoint(baseline["video_id"].to_pylist())
+
+
+def _verdict(
+    done: Scored, videos: "pa.Table", failed: int, change: Change | None
+) -> GateResult | None:
+    gate, lost = done.prepared.gate, []
+    if gate is None:
+        return None
+    if change is None:
+        rules = [rule for rule in gate.rules if rule.max_drop is None]
+        lost = [
+            Verdict(rule.words, False, "no video of the baseline has scores in this run")
+            for rule in gate.rules
+            if rule.max_drop is not None
+        ]
+        gate = gate.model_copy(update={"rules": rules})
+    demonstration = done.peek.features.demonstration
+    facts = GateFacts(
+        videos, len(done.uris), failed, demonstration, change, done.config.leaderboard
+    )
+    result = judge(gate, facts)
+    return GateResult(result.passed and not lost, [*result.verdicts, *lost])
 
 
 def _write(done: Scored, report: ReportFacts, inputs: str) -> dict[str, Any]:
