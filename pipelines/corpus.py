@@ -1,17 +1,17 @@
 """From a folder, glob, bucket prefix, single file or manifest to a stream of VideoRefs."""
 
+import datetime as dt
 import os
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
 from actors.types import VideoRef
 from model.config import Config
-from pipelines.filesystems import version_of
-from pipelines.manifest import MANIFEST_SUFFIXES, Record, read_manifest, text_of
+from pipelines.corpus_report import CorpusReport
+from pipelines.filesystems import modified_of, version_of
+from pipelines.manifest import MANIFEST_SUFFIXES, Record, read_manifest, text_of, time_of
 from pipelines.paths import (
     MAGIC,
     NAMES,
@@ -23,6 +23,7 @@ from pipelines.paths import (
     storable,
     suffix_of,
 )
+from pipelines.since import since_timestamp
 from pipelines.spool import CorpusError, SpooledCorpus, spool_corpus
 from pipelines.storage import ObjectInfo, Store
 from pipelines.uris import display_text, relative_id, scheme_of
@@ -59,11 +60,27 @@ class CorpusConfig(Config):
     version_column: str = "version"
     """Manifest column that changes when the video does. Without it local files are looked at, and
     remote ones count as unchanged."""
+    modified_column: str = "modified"
+    """Manifest column of the time at which the video was modified (ISO 8601, UTC unless it names a
+    zone; or seconds since 1970), for ``since``. Without it local files are looked at."""
+    since: str | None = None
+    """Only videos modified at this time or later: ISO 8601 date or time (UTC unless it names a
+    zone), or an age before now such as 90min, 36h, 7d, 2w. A video whose time is unknown is read,
+    and counted. None: all."""
 
     @field_validator("suffixes")
     @classmethod
     def _plain_suffixes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(suffix.lower().lstrip(".") for suffix in value)
+
+    @field_validator("since", mode="before")
+    @classmethod
+    def _readable_time(cls, value: object) -> object:
+        if isinstance(value, dt.date):  # YAML makes one of an unquoted date
+            value = value.isoformat()
+        if isinstance(value, str):
+            since_timestamp(value)
+        return value
 
     @field_validator("pattern")
     @classmethod
@@ -71,35 +88,6 @@ class CorpusConfig(Config):
         if value is not None:
             compile_pattern(value)
         return value
-
-
-@dataclass(slots=True)
-class CorpusReport:
-    """What the listing saw; filled while it runs."""
-
-    videos: int = 0
-    unmatched: int = 0  # videos to which the pattern does not apply
-    unmatched_example: str = ""
-    ignored: Counter[str] = field(default_factory=Counter)  # other files by suffix
-    hidden: int = 0
-
-    def warnings(self) -> list[str]:
-        """Return what a person should know, a sentence each."""
-        found = []
-        if self.unmatched:
-            found.append(
-                f"{self.unmatched} of {self.videos} videos do not match the pattern and have no "
-                f"generator or speaker, such as {display_text(self.unmatched_example)}"
-            )
-        if self.ignored:
-            kinds = ", ".join(
-                f"{n} {display_text('.' + s if s else 'without suffix', 20)}"
-                for s, n in self.ignored.most_common(5)
-            )
-            found.append(
-                f"{sum(self.ignored.values())} files are no videos by their suffix: {kinds}"
-            )
-        return found
 
 
 def iter_corpus(config: CorpusConfig, report: CorpusReport | None = None) -> Iterator[VideoRef]:
@@ -115,6 +103,8 @@ def iter_corpus(config: CorpusConfig, report: CorpusReport | None = None) -> Ite
     if not config.corpus:
         raise CorpusError("no corpus was given: name a folder, glob, bucket prefix or manifest")
     seen = report or CorpusReport()
+    if config.since is not None:
+        seen.since = since_timestamp(config.since)
     matcher = _Matcher(config, seen)
     corpus = config.corpus
     if not scheme_of(corpus):
@@ -130,7 +120,8 @@ def iter_corpus(config: CorpusConfig, report: CorpusReport | None = None) -> Ite
     single = None if wanted else _single_file(store)
     if single is not None:
         parent, info = single
-        yield matcher.ref(parent, info)
+        if not seen.is_old(info.modified):
+            yield matcher.ref(parent, info)
         return
     depth = None if wanted is None or "**" in wanted else wanted.count("/")
     allowed = compile_glob(wanted) if wanted is not None else None
@@ -138,10 +129,10 @@ def iter_corpus(config: CorpusConfig, report: CorpusReport | None = None) -> Ite
         if allowed is not None and not allowed.fullmatch(info.name):
             continue
         suffix = suffix_of(info.name)
-        if suffix in config.suffixes:
-            yield matcher.ref(store, info)
-        else:
+        if suffix not in config.suffixes:
             seen.ignored[suffix] += 1
+        elif not seen.is_old(info.modified):
+            yield matcher.ref(store, info)
 
 
 class _Matcher:
@@ -151,6 +142,10 @@ class _Matcher:
         self._report = report
         self._regex = compile_pattern(config.pattern) if config.pattern else None
         self._bare = bool(config.pattern) and suffix_of(config.pattern or "") not in config.suffixes
+
+    def is_old(self, modified: float | None) -> bool:
+        """Say whether ``since`` leaves out a video of that time of modification."""
+        return self._report.is_old(modified)
 
     def ref(self, store: Store, info: ObjectInfo) -> VideoRef:
         generator, speaker = self.names(info.name)
@@ -191,7 +186,9 @@ def _single_file(store: Store) -> tuple[Store, ObjectInfo] | None:
     info = store.run("look at", "", lambda: store.fs.info(store.root))
     if info["type"] == "directory":
         return None
-    return Store.at(folder or "/"), ObjectInfo(name, int(info["size"]), version_of(info))
+    return Store.at(folder or "/"), ObjectInfo(
+        name, int(info["size"]), version_of(info), modified_of(info)
+    )
 
 
 def _hidden(name: str) -> bool:
@@ -248,12 +245,14 @@ def _from_manifest(config: CorpusConfig, uri: str, matcher: _Matcher) -> Iterato
     if not store.exists(name):
         raise CorpusError(f"the manifest {store.display(name)} does not exist")
     for record in read_manifest(store, name):
-        yield _row(config, record, folder, store.display(name), matcher)
+        ref = _row(config, record, folder, store.display(name), matcher)
+        if ref is not None:
+            yield ref
 
 
 def _row(
     config: CorpusConfig, record: Record, folder: str, where: str, matcher: _Matcher
-) -> VideoRef:
+) -> VideoRef | None:
     address = text_of(record, config.uri_column, where)
     if address is None:
         have = ", ".join(display_text(str(name), 40) for name in record[1])
@@ -269,13 +268,17 @@ def _row(
             address = f"{folder}/{address.lstrip('/')}"
     path = relative_id(address, folder)
     given = {name: text_of(record, getattr(config, f"{name}_column"), where) for name in NAMES}
-    generator, speaker = matcher.names(path, known=all(given.values()))
     version, size = text_of(record, config.version_column, where), None
+    modified = time_of(record, config.modified_column, where) if config.since else None
     if not scheme_of(address):
         # A missing file is no error here: it becomes a failure of that video when it is opened.
         state = _stat(address)
         if state is not None:
             version, size = version or local_version(state), state.st_size
+            modified = state.st_mtime if modified is None else modified
+    if matcher.is_old(modified):
+        return None
+    generator, speaker = matcher.names(path, known=all(given.values()))
     return VideoRef(
         text_of(record, config.id_column, where) or id_of(path),
         address,

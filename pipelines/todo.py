@@ -38,11 +38,11 @@ def listed(config: CorpusConfig) -> tuple[SpooledCorpus, list[str]]:
     """List the corpus; returns it and what a person should know of it.
 
     Raises:
-        CorpusError: It cannot be listed, or there is no video in it.
+        CorpusError: It cannot be listed, or there is no video in it (of any age).
     """
     report = CorpusReport()
     corpus = spool_corpus(iter_corpus(config, report))
-    if not corpus.count:
+    if not corpus.count and not report.older:
         raise CorpusError(
             f"{strip_credentials(config.corpus)}: there is no video in it"
             + "".join(f"; {warning}" for warning in report.warnings())

@@ -1,9 +1,13 @@
+import datetime as dt
 import json
 import os
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from actors.types import VideoRef
@@ -15,6 +19,7 @@ from pipelines.corpus import (
     spool_corpus,
 )
 from pipelines.paths import compile_pattern
+from pipelines.since import since_timestamp, timestamp_of
 from pipelines.storage import Store, open_uri
 from tests.pipelines.test_storage import use
 from tests.s3server import s3_server
@@ -158,6 +163,7 @@ def test_a_pattern_without_suffix_and_an_unknown_name(tmp_path: Path) -> None:
 
 
 def test_a_bucket_is_listed_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aged(tmp_path / "s3" / "aged", {"new.mp4": HOUR, "a/old.mp4": 3 * DAY})
     with s3_server(tmp_path / "s3") as server:
         use(monkeypatch, server.endpoint)
         store = Store.at(f"{server.bucket('videos')}/root")
@@ -179,6 +185,12 @@ def test_a_bucket_is_listed_page_by_page(tmp_path: Path, monkeypatch: pytest.Mon
         assert one.uri == "s3://videos/root/a/one.mp4"
         with pytest.raises(CorpusError, match="neither an object nor a prefix"):
             listed("s3://videos/none")
+        # By the objects' times of modification.
+        found, report = recent("s3://aged", "1d")
+        assert found == ["new"]
+        assert (report.older, report.undated) == (1, 0)
+        assert recent("s3://aged/a/old.mp4", "1d")[0] == []
+        assert recent("s3://aged/a/old.mp4", "7d")[0] == ["old"]
 
 
 def test_the_spool_is_read_often_and_keeps_everything() -> None:
@@ -215,3 +227,154 @@ def test_memory_does_not_hold_the_listing() -> None:
     tracemalloc.stop()
     assert peak < 60 * count + (8 << 20)
     assert json.dumps(spooled.count) == str(count)
+
+
+NOW = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC).timestamp()
+HOUR, DAY = 3_600, 86_400
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("36h", NOW - 36 * HOUR),
+        ("7d", NOW - 7 * DAY),
+        ("2w", NOW - 14 * DAY),
+        ("90min", NOW - 1.5 * HOUR),
+        ("1.5 H", NOW - 1.5 * HOUR),
+        ("99999w", 0.0),
+        ("2026-11-20", NOW - 12 * HOUR),
+        ("2026-11-20T11:30", NOW - HOUR / 2),
+        ("2026-11-20 11:30:00", NOW - HOUR / 2),
+        ("2026-11-20T11:30:00Z", NOW - HOUR / 2),
+        ("2026-11-20T12:30+01:00", NOW - HOUR / 2),
+        ("20261120", NOW - 12 * HOUR),
+        (str(int(NOW - 5)), NOW - 5),
+    ],
+)
+def test_times_and_ages(text: str, moment: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")  # a time without a zone is UTC all the same
+    time.tzset()
+    try:
+        assert since_timestamp(text, NOW) == moment
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "text", ["yesterday", "", "7", "7 days", "-7d", "7m", "2026-13-01", "24:00", "d", "1e3h", "nan"]
+)
+def test_what_is_no_time_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match="neither an age such as 90min, 36h, 7d or 2w nor a time"):
+        CorpusConfig(corpus="x", since=text)
+
+
+def test_a_time_in_the_future_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="lies in the future"):
+        CorpusConfig(corpus="x", since="2926-11-20")
+
+
+def test_an_unquoted_date_of_yaml_is_a_time() -> None:
+    assert CorpusConfig(corpus="x", since=dt.date(2026, 1, 2)).since == "2026-01-02"  # type: ignore[arg-type]
+    moment = dt.datetime(2026, 1, 2, 3, tzinfo=dt.UTC)
+    config = CorpusConfig(corpus="x", since=moment)  # type: ignore[arg-type]
+    assert since_timestamp(str(config.since)) == moment.timestamp()
+
+
+def recent(corpus: object, since: str, **more: Any) -> tuple[list[str], CorpusReport]:
+    report = CorpusReport()
+    config = CorpusConfig(corpus=str(corpus), since=since, **more)
+    return sorted(ref.video_id for ref in iter_corpus(config, report)), report
+
+
+def aged(folder: Path, ages: dict[str, float]) -> None:
+    for name, age in ages.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+        os.utime(path, (time.time(), time.time() - age))
+
+
+def test_since_leaves_out_what_is_older(tmp_path: Path) -> None:
+    aged(tmp_path, {"a/new.mp4": HOUR, "a/old.mp4": 30 * HOUR, "older.mp4": 9 * DAY, "n.txt": 0})
+    found, report = recent(tmp_path, "24h")
+    assert found == ["a/new"]
+    assert (report.videos, report.older, report.undated) == (1, 2, 0)
+    assert report.warnings()[0].startswith("2 of 3 videos were modified before 20")
+    assert recent(tmp_path, "7d")[0] == ["a/new", "a/old"]
+    assert recent(tmp_path, "2w")[0] == ["a/new", "a/old", "older"]
+    assert recent(f"{tmp_path}/**/*.mp4", "24h")[0] == ["a/new"]
+    assert recent(tmp_path / "a" / "old.mp4", "24h")[0] == []
+    assert recent(tmp_path / "a" / "old.mp4", "2d")[0] == ["old"]
+    moment = (tmp_path / "a" / "old.mp4").stat().st_mtime
+    exact = dt.datetime.fromtimestamp(moment, dt.UTC).isoformat()
+    assert recent(tmp_path, exact)[0] == ["a/new", "a/old"]  # at that very time or later
+    assert len(listed(tmp_path)) == 3
+
+
+def test_a_quiet_night_is_no_mistake(tmp_path: Path) -> None:
+    from pipelines.todo import listed as listed_for_a_run
+
+    aged(tmp_path, {"old.mp4": 9 * DAY})
+    corpus, warnings = listed_for_a_run(CorpusConfig(corpus=str(tmp_path), since="24h"))
+    assert corpus.count == 0
+    assert warnings[0].startswith("1 of 1 videos were modified before")
+    (tmp_path / "old.mp4").unlink()
+    with pytest.raises(CorpusError, match="there is no video in it"):
+        listed_for_a_run(CorpusConfig(corpus=str(tmp_path), since="24h"))
+
+
+def test_a_video_of_unknown_age_is_kept_and_counted(tmp_path: Path) -> None:
+    aged(tmp_path, {"old.mp4": 9 * DAY})
+    (tmp_path / "broken.mp4").symlink_to(tmp_path / "nowhere")
+    found, report = recent(tmp_path, "24h")
+    assert found == ["broken"]
+    assert report.undated == 1
+    assert "1 of 1 videos have no known time of modification" in report.warnings()[1]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_since_in_a_manifest(tmp_path: Path, kind: str) -> None:
+    aged(tmp_path, {"new.mp4": HOUR, "old.mp4": 9 * DAY, "said.mp4": 9 * DAY})
+    now = pd.Timestamp.now("UTC").floor("s")
+    rows = [
+        ("new.mp4", None),
+        ("old.mp4", None),
+        ("said.mp4", now - pd.Timedelta(hours=2)),  # the column goes before the file
+        ("s3://b/late.mp4", now - pd.Timedelta(hours=3)),
+        ("s3://b/early.mp4", now - pd.Timedelta(days=3)),
+        ("s3://b/unknown.mp4", None),
+    ]
+    frame = pd.DataFrame(rows, columns=["uri", "changed"])
+    path = tmp_path / f"list.{kind}"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "jsonl":
+        frame.to_json(path, orient="records", lines=True, date_format="iso")
+    else:
+        frame.to_parquet(path)
+    found, report = recent(path, "24h", modified_column="changed")
+    assert found == ["b/late", "b/unknown", "new", "said"]
+    assert (report.older, report.undated) == (2, 1)
+    # Without that column: files by their own time, objects unknown.
+    assert recent(path, "24h")[0] == ["b/early", "b/late", "b/unknown", "new"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("soon", r"m.csv, row 3: modified: 'soon' is no time: expected"), ("12", "row 3: modified")],
+)
+def test_a_manifests_time_must_be_one(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "m.csv").write_text(f"uri,modified\ns3://b/a.mp4,2026-01-01\ns3://b/b.mp4,{text}\n")
+    with pytest.raises(CorpusError, match=message):
+        recent(tmp_path / "m.csv", "7d")
+    assert len(listed(tmp_path / "m.csv")) == 2  # nobody asked for it
+
+
+def test_times_of_tables_are_utc_unless_they_say_otherwise() -> None:
+    berlin = dt.timezone(dt.timedelta(hours=1))
+    noon = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
+    assert timestamp_of(dt.datetime(2026, 11, 20, 12)) == NOW
+    assert timestamp_of(noon.astimezone(berlin)) == NOW
+    assert timestamp_of(dt.date(2026, 11, 20)) == NOW - 12 * HOUR
+    assert timestamp_of(pd.Timestamp("2026-11-20 12:00")) == NOW
