@@ -290,9 +290,7 @@ def _uncertainty(
     arrays = {name: tensor.double().numpy() for name, tensor in tensors[UNCERTAINTY].items()}
     result = Uncertainty.of_parts(arrays, description["uncertainty"])
     if result.width not in (None, width):
-        raise ValueError(
-            f"{UNCERTAINTY} is for embeddings of width {result.width}, not of {width}"
-        )
+        raise ValueError(f"{UNCERTAINTY} is for embeddings of width {result.width}, not of {width}")
     return result
 
 

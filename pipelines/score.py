@@ -119,8 +119,6 @@ def score(
         work = _Work(config, peek, started, context, store, corpus, prepared, keeper, todo, counts)
         for text in (*warnings, str(counts)):
             keeper.line.say(text)
-        if peek.features.demonstration:
-            keeper.line.say(DEMONSTRATION)
         settings = config.model_dump(mode="json", exclude={"resources", "run"})
         write_output(store, key, peek, settings)
         if not counts.todo:
@@ -185,6 +183,8 @@ def _score_features(
         work.peek.features.demonstration,
         "cuda" if cluster.gpus >= 1 else "cpu",
     )
+    if source.demonstration:
+        work.keeper.line.say(DEMONSTRATION)
     shards = stored.shards(work.todo.videos(), work.keeper)
     score_stored(source, shards, work.keeper, cluster)
     return None, None

@@ -15,6 +15,7 @@ import os
 import time
 from typing import Any
 
+import numpy as np
 import psutil
 
 from actors.row import COLUMNS
@@ -192,12 +193,13 @@ def _preprocessor(
 def _reduced(features: str, data: TrainData, preprocessor: Any) -> ReducedClips:
     line = CountLine("reducing")
     shards, numbers = data.shard_rows()
-    total = len(data.clips)
+    total = len(data.clips) + len(data.silenced)
     reduced = reduce_clips(
         Store.at(features),
         shards,
         numbers,
         preprocessor,
+        silenced=data.silenced_rows(),
         progress=lambda done: line.update(done, total),
     )
     line.end()
@@ -214,5 +216,6 @@ def _object_store(config: TrainConfig, data: TrainData) -> int:
         reduced.components(name) or int(COLUMNS[name].shape[1] or 0)
         for name in config.evaluator.streams
     )
-    need = int(data.index.length[data.clips].sum()) * width * 4
+    clips = np.concatenate([data.clips, data.clips[data.silenced]])
+    need = int(data.index.length[clips].sum()) * width * 4
     return min(LOCAL_OBJECT_STORE + int(1.2 * need), int(0.4 * psutil.virtual_memory().total))

@@ -53,10 +53,12 @@ class Scorer:
             prediction = self._evaluator(batch)
         scores = prediction.scores.float().cpu().numpy()
         embedding = prediction.embedding.float().cpu().numpy()
+        heard = [bool((row["audio_mask"] & row["frame_mask"]).any()) for row in rows]
         if self._uncertainty is None:
             distance = np.full(len(rows), np.nan)
         else:
-            distance = np.asarray(self._uncertainty.distance(embedding), np.float64)
+            silent = ~np.array(heard)
+            distance = np.asarray(self._uncertainty.distance(embedding, silent), np.float64)
         if not np.isfinite(scores).all():
             raise VideoError(
                 "score",
@@ -65,9 +67,10 @@ class Scorer:
                 "beyond anything that it was trained on, or the checkpoint is broken",
             )
         result = []
-        for row, own, far in zip(rows, scores.tolist(), distance.tolist(), strict=True):
+        for row, own, far, has_sound in zip(
+            rows, scores.tolist(), distance.tolist(), heard, strict=True
+        ):
             frame_mask = row["frame_mask"]
-            has_sound = bool((row["audio_mask"] & frame_mask).any())
             score, offset, confidence, lowest = self._sync(row)
             result.append(
                 {

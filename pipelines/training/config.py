@@ -10,6 +10,7 @@ from model.loss_config import LossConfig, WeightingConfig
 from model.metrics_config import EvaluationConfig
 from model.preprocessor_config import PreprocessorConfig
 from model.training_config import TrainingConfig
+from model.uncertainty_config import UncertaintyConfig
 from pipelines.config import ConfigError
 from pipelines.training.cleaning import CleaningConfig
 from pipelines.training.labels import LabelsConfig
@@ -46,6 +47,7 @@ class TrainConfig(Config):
     weighting: WeightingConfig = WeightingConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    uncertainty: UncertaintyConfig = UncertaintyConfig()
     run: TrainRunConfig = TrainRunConfig()
 
 

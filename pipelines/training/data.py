@@ -79,6 +79,23 @@ class TrainData:
             split: Only the clips of this split; default: all.
         """
         numbers = np.arange(len(self.clips)) if split is None else self.labels.of(split)
+        return self._rows(numbers, numbers)
+
+    @property
+    def silenced(self) -> NDArray[np.int64]:
+        """Numbers of the validation clips with sound: those that are judged without it as well."""
+        val = self.labels.of("val")
+        return val[self.index.sound_frames[self.clips[val]] > 0]
+
+    def silenced_rows(self) -> tuple[list[ShardRows], list[NDArray[np.int64]]]:
+        """Return what :meth:`shard_rows` does of :attr:`silenced`, numbered from C on."""
+        own = self.silenced
+        return self._rows(own, len(self.clips) + np.arange(len(own)))
+
+    def _rows(
+        self, numbers: NDArray[np.int64], told: NDArray[np.int64]
+    ) -> tuple[list[ShardRows], list[NDArray[np.int64]]]:
+        """Return which rows hold clips, and for each row what it is told to be."""
         index = self.index
         at = self.clips[numbers]
         order = np.lexsort((index.row[at], index.shard[at]))
@@ -87,7 +104,7 @@ class TrainData:
         parts = zip(
             np.split(shards, cuts),
             np.split(rows, cuts),
-            np.split(numbers[order], cuts),
+            np.split(told[order], cuts),
             strict=True,
         )
         found = [(ShardRows(index.shards[s[0]], r), n) for s, r, n in parts if len(s)]

@@ -21,6 +21,7 @@ from pipelines.training.judging import judged, monitored, number
 from pipelines.training.prefetch import prefetched
 from pipelines.training.state import best_name, load_state, save_best, save_state
 from pipelines.training.task import Clips, TrainTask
+from pipelines.training.verdict import EmbeddingWatch, Verdict, together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,8 +122,10 @@ class TrainingRun:
         # Only rank 0 writes, and writing depends on nothing of the other ranks.
         return self.ranks.rank == 0 and now - self._saved > self.task.training.state_seconds
 
-    def judge_all(self) -> NDArray[np.float32]:
-        """Judge every clip with the weights of the best epoch -> [C, N].
+    def judge_all(self) -> Verdict:
+        """Judge every clip with the weights of the best epoch.
+
+        Clips beyond the labelled ones are validation clips whose sound is masked.
 
         Raises:
             TooManyNotFiniteError: Training went astray: these weights give no scores.
@@ -132,7 +135,9 @@ class TrainingRun:
         assert self.best is not None  # run() ends with one
         self.ranks.add_up(torch.zeros(1, device=self.learner.device))  # rank 0 has written them
         self.learner.adopt(tensor_file.read(self.store, self.best["weights"])[0])
-        scores = self.predict(np.arange(len(self.clips)))
+        labels, total = self.task.labels, len(self.clips)
+        watch = EmbeddingWatch(labels, total, self._centre(), self.learner)
+        scores = self.predict(np.arange(total), watch.hear)
         lost = int((~np.isfinite(scores)).any(axis=1).sum())
         if lost:
             raise TooManyNotFiniteError(
@@ -140,7 +145,14 @@ class TrainingRun:
                 f"NaN or infinite for {lost} of {len(scores)} clips: training went astray. Try "
                 "lower learning rates, into another --out"
             )
-        return scores
+        return watch.verdict(scores)
+
+    def _centre(self) -> NDArray[np.float64]:
+        """Return a place [D] among the embeddings, the same on all ranks."""
+        some = self.task.labels.of("train")[: self.task.training.batch_size]
+        embedding = self.learner.predict(self.clips.read(some)).embedding
+        mean = np.nan_to_num(embedding.double().mean(dim=0).cpu().numpy(), posinf=0.0, neginf=0.0)
+        return together(self.learner, mean if self.ranks.rank == 0 else np.zeros_like(mean))
 
     # --- what a step leaves behind
 
@@ -201,8 +213,15 @@ class TrainingRun:
 
     # --- validation
 
-    def predict(self, clips: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Judge clips [n] with the weights that are validated, shared by the ranks -> [n, N]."""
+    def predict(
+        self,
+        clips: NDArray[np.int64],
+        hear: Callable[[NDArray[np.int64], NDArray[np.float32]], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Judge clips [n] with the weights that are validated, shared by the ranks -> [n, N].
+
+        ``hear`` is told the numbers and the embeddings of this rank's clips.
+        """
         import torch
 
         size = self.task.training.batch_size
@@ -211,8 +230,10 @@ class TrainingRun:
         scores = torch.zeros(len(clips), len(TASKS), device=self.learner.device)
         read = ((piece, self.clips.read(clips[piece])) for piece in pieces)
         for piece, batch in prefetched(read):
-            part = self.learner.predict(batch).scores
-            scores[torch.from_numpy(piece).to(scores.device)] = part
+            found = self.learner.predict(batch)
+            scores[torch.from_numpy(piece).to(scores.device)] = found.scores
+            if hear is not None:
+                hear(clips[piece], found.embedding.cpu().numpy())
         self.ranks.add_up(scores)
         return np.asarray(scores.cpu().numpy(), np.float32)
 

@@ -103,6 +103,7 @@ class CardFacts:
         settings: The whole configuration of the run.
         settings_digest: Its digest.
         files: Files of the checkpoint to their digests.
+        uncertainty: What :func:`pipelines.training.calibration.measured` tells of the intervals.
     """
 
     preset: str
@@ -133,6 +134,7 @@ class CardFacts:
     settings: Mapping[str, Any]
     settings_digest: str
     files: Mapping[str, str]
+    uncertainty: Mapping[str, Any] | None = None
 
 
 def model_card(facts: CardFacts) -> dict[str, Any]:
@@ -199,6 +201,7 @@ def model_card(facts: CardFacts) -> dict[str, Any]:
         "quantitative_analyses": {
             "splits": facts.metrics.get("splits", {}),
             "groups": groups,
+            "uncertainty": None if facts.uncertainty is None else _clean(facts.uncertainty),
         },
         "ethical_considerations": list(ETHICS),
         "caveats_and_recommendations": list(CAVEATS),

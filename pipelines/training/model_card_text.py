@@ -1,12 +1,11 @@
 """The model card as Markdown, for a person."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model.tasks import HIGH, LOW, TASKS, TITLES
-from pipelines.uris import display_text
+from pipelines.report.markdown import bullets, table, text
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:
@@ -14,21 +13,21 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     details, training = card["model_details"], card["training"]
     data, evaluation = card["training_data"], card["evaluation_data"]
     provenance = card["provenance"]
-    lines = [f"# {_text(card['name'])}", ""]
+    lines = [f"# {text(card['name'])}", ""]
     if card["demonstration"]["flag"]:
         lines += [f"> **{card['demonstration']['statement']}**", ""]
     aux = details["aux_width"]
     lines += [
         "## Model details",
         "",
-        f"- Preset {_text(details['preset'])}, family {_text(details['family'])}",
+        f"- Preset {text(details['preset'])}, family {text(details['family'])}",
         f"- {details['parameters']:,} parameters",
-        f"- Trained {_text(details['date'])} with TalkMOS {_text(details['code_version'])}",
+        f"- Trained {text(details['date'])} with TalkMOS {text(details['code_version'])}",
         f"- Predicts from {LOW:g} to {HIGH:g}: {', '.join(TITLES.values())}",
         f"- Auxiliary vector: {f'{aux} values' if aux else 'not read'}",
-        f"- Licence: {_text(details['licence'])}",
+        f"- Licence: {text(details['licence'])}",
         "",
-        *_table(
+        *table(
             ["stream", "stored width", "width read", "explained variance"],
             [
                 [name, part["raw_width"], part["width"],
@@ -39,19 +38,19 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "",
         "## Intended use",
         "",
-        *_bullets(card["intended_use"]["uses"]),
+        *bullets(card["intended_use"]["uses"]),
         "",
         "Not for:",
         "",
-        *_bullets(card["intended_use"]["out_of_scope"]),
+        *bullets(card["intended_use"]["out_of_scope"]),
         "",
         "## Factors",
         "",
-        *_bullets(_factors(card["factors"]["groups"])),
+        *bullets(_factors(card["factors"]["groups"])),
         "",
         "## Metrics",
         "",
-        _text(", ".join(card["metrics"]["measures"]) or "none"),
+        text(", ".join(card["metrics"]["measures"]) or "none"),
         "",
         _bootstrap(card["metrics"]["bootstrap"]),
         "",
@@ -61,12 +60,12 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "",
         f"Split rule: {_pairs(evaluation['split_rule'])}",
         "",
-        f"Digest of the splits: {_text(evaluation['splits_digest'])}",
+        f"Digest of the splits: {text(evaluation['splits_digest'])}",
         "",
         "## Training data",
         "",
-        f"- Features: {_text(data['features'])}",
-        f"- Labels: {_text(data['labels'])}, digest {_text(data['labels_digest'])}",
+        f"- Features: {text(data['features'])}",
+        f"- Labels: {text(data['labels'])}, digest {text(data['labels_digest'])}",
         f"- Preprocessor fitted on the {data['preprocessor']['fitted_on']} split only",
         "",
         *_split_table({"train": data["train"]} if data["train"] else {}),
@@ -81,47 +80,30 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "",
         *_figures(card["quantitative_analyses"]["splits"], card["metrics"]["measures"]),
         *_group_figures(card["quantitative_analyses"]["groups"]),
+        *_uncertainty(card["quantitative_analyses"]["uncertainty"]),
         "## Ethical considerations",
         "",
-        *_bullets(card["ethical_considerations"]),
+        *bullets(card["ethical_considerations"]),
         "",
         "## Caveats and recommendations",
         "",
-        *_bullets(card["caveats_and_recommendations"]),
+        *bullets(card["caveats_and_recommendations"]),
         "",
         "## Provenance",
         "",
-        f"- Fingerprint of the features: {_text(provenance['fingerprint'])}",
-        *(f"- Weights of {_text(k)}: {_text(v)}" for k, v in provenance["backbones"].items()),
-        *(f"- {_text(k)}: {_text(v)}" for k, v in provenance["files"].items()),
-        f"- Settings: digest {_text(provenance['settings_digest'])}",
+        f"- Fingerprint of the features: {text(provenance['fingerprint'])}",
+        *(f"- Weights of {text(k)}: {text(v)}" for k, v in provenance["backbones"].items()),
+        *(f"- {text(k)}: {text(v)}" for k, v in provenance["files"].items()),
+        f"- Settings: digest {text(provenance['settings_digest'])}",
         "",
         *_indented(json.dumps(provenance["settings"], indent=2, ensure_ascii=True)),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def _text(value: object) -> str:
-    """Show text from outside: control characters visible, no character means markup."""
-    shown = display_text(str(value), 300)
-    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", shown)
-
-
-def _bullets(texts: Sequence[object]) -> list[str]:
-    return [f"- {_text(text)}" for text in texts]
-
-
-def _indented(text: str) -> list[str]:
+def _indented(block: str) -> list[str]:
     # An indented block needs no fence that its content could close.
-    return [f"    {line}" for line in text.splitlines()]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    if not rows:
-        return ["(none)"]
-    written = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    return written + [f"| {' | '.join(_text(cell) for cell in row)} |" for row in rows]
+    return [f"    {line}" for line in block.splitlines()]
 
 
 def _share(value: float | None) -> str:
@@ -129,7 +111,7 @@ def _share(value: float | None) -> str:
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{_text(key)} = {_text(value)}" for key, value in values.items()) or "none"
+    return ", ".join(f"{text(key)} = {text(value)}" for key, value in values.items()) or "none"
 
 
 def _factors(groups: Mapping[str, int]) -> list[str]:
@@ -141,8 +123,8 @@ def _bootstrap(bootstrap: Mapping[str, Any] | None) -> str:
     if not bootstrap or not bootstrap.get("rounds"):
         return "Without intervals."
     return (
-        f"In brackets: bootstrap intervals at level {_text(bootstrap.get('level'))}, "
-        f"{_text(bootstrap['rounds'])} rounds by {_text(bootstrap.get('by'))}."
+        f"In brackets: bootstrap intervals at level {text(bootstrap.get('level'))}, "
+        f"{text(bootstrap['rounds'])} rounds by {text(bootstrap.get('by'))}."
     )
 
 
@@ -152,13 +134,13 @@ def _split_table(splits: Mapping[str, Any]) -> list[str]:
         [name, part["videos"], part["clips"], *(part["labels"].get(task, 0) for task in TASKS)]
         for name, part in splits.items()
     ]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _chosen(training: Mapping[str, Any]) -> str:
     if training["chosen_epoch"] is None:
         return "No epoch could be chosen by what was watched; the last one is stored"
-    return f"Epoch {training['chosen_epoch']} is stored, chosen by {_text(training['monitor'])}"
+    return f"Epoch {training['chosen_epoch']} is stored, chosen by {text(training['monitor'])}"
 
 
 def _incidents(incidents: Sequence[Mapping[str, Any]]) -> str:
@@ -167,7 +149,7 @@ def _incidents(incidents: Sequence[Mapping[str, Any]]) -> str:
     kinds: dict[str, int] = {}
     for incident in incidents:
         kinds[str(incident["kind"])] = kinds.get(str(incident["kind"]), 0) + 1
-    return "Incidents: " + ", ".join(f"{count} {_text(kind)}" for kind, count in kinds.items())
+    return "Incidents: " + ", ".join(f"{count} {text(kind)}" for kind, count in kinds.items())
 
 
 def _figures(splits: Mapping[str, Any], measures: Sequence[str]) -> list[str]:
@@ -179,7 +161,7 @@ def _figures(splits: Mapping[str, Any], measures: Sequence[str]) -> list[str]:
         for measure in measures:
             row = [measure, *(_figure(part["metrics"].get(measure)) for part in tasks.values())]
             rows.append(row)
-        lines += [f"### Split {_text(split)}", "", *_table(["metric", *titles], rows), ""]
+        lines += [f"### Split {text(split)}", "", *table(["metric", *titles], rows), ""]
     return lines
 
 
@@ -202,7 +184,7 @@ def _group_figures(groups: Mapping[str, Any]) -> list[str]:
             [name, *(_group_figure(tasks.get(task)) for task in TASKS)]
             for name, tasks in found.items()
         ]
-        lines += [f"### Errors by {_text(kind)}", "", *_table(heads, rows), ""]
+        lines += [f"### Errors by {text(kind)}", "", *table(heads, rows), ""]
     return lines
 
 
@@ -210,3 +192,44 @@ def _group_figure(value: Mapping[str, Any] | None) -> str:
     if value is None or value.get("bias") is None or value.get("mae") is None:
         return "undefined: no label"
     return f"{value['n']}, {value['bias']:+.3f}, {value['mae']:.3f}"
+
+
+def _uncertainty(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    level = f"{100 * found['level']:g} %"
+    parts = found["coverage"]
+    rows: list[list[object]] = [
+        ["validation videos", *(found["calibrated_on"]["sound"][task] for task in TASKS)],
+        ["the same without sound", *(found["calibrated_on"]["no_sound"][task] for task in TASKS)],
+        ["test videos with an interval", *(parts[task]["count"] for task in TASKS)],
+        [f"of them covered at {level}", *(_covered(parts[task]) for task in TASKS)],
+        ["mean width", *(_width(parts[task]) for task in TASKS)],
+    ]
+    novelty = found["novelty"]
+    told = [f"Generators with intervals of their own: {', '.join(found['groups']) or 'none'}"]
+    if novelty is not None:
+        told.append(
+            f"Clips beyond the threshold of novelty: at most {100 * novelty['expected_share']:.1f} "
+            f"% of clips like the {novelty['validation_clips']} of validation"
+        )
+    return [
+        f"### Intervals at {level}",
+        "",
+        f"Method: {text(found['method'])}. Coverage holds for videos like those of validation.",
+        "",
+        *table(["", *(TITLES[task] for task in TASKS)], rows),
+        "",
+        *bullets([*told, *found["notes"]]),
+        "",
+    ]
+
+
+def _covered(part: Mapping[str, Any]) -> str:
+    if part["share"] is None:
+        return "not measured"
+    return f"{part['share']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"
+
+
+def _width(part: Mapping[str, Any]) -> str:
+    return "not measured" if part["width"] is None else f"{part['width']:.2f}"

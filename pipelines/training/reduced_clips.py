@@ -14,6 +14,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from actors.silence import without_sound
 from pipelines.messages import RunError
 from pipelines.storage import StorageError, Store
 from pipelines.train_errors import TrainInputError
@@ -169,6 +170,7 @@ def reduce_clips(
     numbers: list[NDArray[np.int64]],
     preprocessor: "Preprocessor",
     *,
+    silenced: tuple[list[ShardRows], list[NDArray[np.int64]]] = ([], []),
     progress: Callable[[int], None] = lambda _: None,
 ) -> ReducedClips:
     """Apply the preprocessor to clips of shards, on the whole cluster.
@@ -177,8 +179,9 @@ def reduce_clips(
         store: The feature output.
         shards: Which rows of which shards.
         numbers: For each of ``shards`` the numbers that its rows bear in the result; together
-            0 .. C - 1, each once.
+            (and with those of ``silenced``) 0 .. C - 1, each once.
         preprocessor: Fitted.
+        silenced: Shards and numbers of further clips, whose sound is masked.
         progress: Told the clips done so far, now and then.
 
     Raises:
@@ -186,7 +189,9 @@ def reduce_clips(
         StorageError: A shard cannot be read.
         RunError: Clips are not there any more.
     """
-    total = sum(len(n) for n in numbers)
+    work = [(shard, own, False) for shard, own in zip(shards, numbers, strict=True)]
+    work += [(shard, own, True) for shard, own in zip(*silenced, strict=True)]
+    total = sum(len(own) for _, own, _ in work)
     recipe = ray.put(preprocessor)
     done = 0
     problems: list[Exception] = []
@@ -201,7 +206,7 @@ def reduce_clips(
             progress(done)
 
         try:
-            refs = words.watch(lambda: _run(store, shards, numbers, recipe, words), heard)
+            refs = words.watch(lambda: _run(store, work, recipe, words), heard)
         except ray.exceptions.RayTaskError:
             if problems:  # as the worker raised it, without what Ray puts around it
                 raise problems[0] from None
@@ -225,8 +230,7 @@ def reduce_clips(
 
 def _run(
     store: Store,
-    shards: list[ShardRows],
-    numbers: list[NDArray[np.int64]],
+    work: list[tuple[ShardRows, NDArray[np.int64], bool]],
     recipe: Any,
     words: Board,
 ) -> list[Any]:
@@ -241,10 +245,11 @@ def _run(
     context.target_max_block_size = BLOCK_BYTES
     try:
         items = []
-        for shard, own in zip(shards, numbers, strict=True):
+        for shard, own, silent in work:
             order = np.argsort(shard.rows)  # rows are read in their order in the shard
             rows = shard.rows[order].astype(np.int64)
-            items.append({"name": shard.name, "rows": rows, "numbers": own[order]})
+            item = {"name": shard.name, "rows": rows, "numbers": own[order], "silent": silent}
+            items.append(item)
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _reduce_shard,
             batch_size=1,
@@ -261,12 +266,13 @@ def _reduce_shard(
 ) -> Iterator["pa.Table"]:
     preprocessor: Preprocessor = ray.get(recipe[0])
     shard = ShardRows(str(item["name"][0]), item["rows"][0])
-    numbers = item["numbers"][0]
+    numbers, silent = item["numbers"][0], bool(item["silent"][0])
     start = 0
     names = tuple(preprocessor.widths)
     try:
         for raw in read_rows(store, shard, names, preprocessor.aux_names):
-            yield table_of(preprocessor.apply(raw), numbers[start : start + len(raw)])
+            clips = without_sound(raw, preprocessor.aux_names) if silent else raw
+            yield table_of(preprocessor.apply(clips), numbers[start : start + len(raw)])
             start += len(raw)
             words.tell("reduced", len(raw))
     except (StorageError, TrainInputError) as error:

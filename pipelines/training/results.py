@@ -2,9 +2,11 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.tasks import TASKS
 from pipelines import tensor_file
@@ -12,10 +14,17 @@ from pipelines.checkpoint import FeatureOrigin, pack_checkpoint, save_checkpoint
 from pipelines.config import digest
 from pipelines.evaluate import By, evaluate
 from pipelines.prediction_tables import video_rows, write_predictions
-from pipelines.predictions import ClipPredictions, Provenance, VideoTable, average_clips
+from pipelines.predictions import (
+    ClipPredictions,
+    Provenance,
+    VideoPredictions,
+    VideoTable,
+    average_clips,
+)
 from pipelines.report.training import training_report
 from pipelines.storage import Store
 from pipelines.training import state
+from pipelines.training.calibration import Heard, calibrate, measured
 from pipelines.training.data import TrainData
 from pipelines.training.leakage import SPLITS
 from pipelines.training.listener import named
@@ -51,23 +60,29 @@ def settle(
 ) -> dict[str, Any]:
     """Write everything a training run leaves behind; returns the summary, written last."""
     weights = tensor_file.read(store, outcome.best["weights"])[0]
+    clips = _clips(data, outcome, learned)
+    # Their digest is that of the checkpoint, which holds what is calibrated on them.
+    unsigned = Provenance(data.index.fingerprint, "", data.index.demonstration)
+    videos = average_clips(clips, _videos(data), unsigned)
+    heard = Heard(videos, _silent(videos, clips))
+    masked = average_clips(*_masked(data, clips, outcome), unsigned)
+    uncertainty = calibrate(heard, masked, outcome.verdict, config.uncertainty)
     parts = pack_checkpoint(
         config.evaluator,
         weights,
         preprocessor,
         _origin(data),
         {"code_version": CODE_VERSION, "preset": config.preset, "learned_tasks": list(learned)},
+        uncertainty=uncertainty,
     )
-    clips = _clips(data, outcome, learned)
-    videos = average_clips(clips, _videos(data), _provenance(data, parts))
+    videos = replace(videos, provenance=replace(unsigned, checkpoint=parts.digest))
     metrics = evaluate(videos, config.evaluation, _by(config))
     history = _history(data, outcome)
     write_predictions(store, videos, clips)
     _write(store, "metrics.json", metrics)
     _write(store, "history.json", history)
-    card = model_card(
-        _facts(config, data, preprocessor, outcome, parts, metrics=metrics, monitor=monitor)
-    )
+    facts = _facts(config, data, preprocessor, outcome, parts, metrics=metrics, monitor=monitor)
+    card = model_card(replace(facts, uncertainty=measured(uncertainty, heard, config.uncertainty)))
     save_checkpoint(store, CHECKPOINT, parts, card, card_markdown(card))
     report = training_report(history, metrics, video_rows(videos), data.report, card)
     store.write_bytes("report.html", report.encode())
@@ -102,10 +117,6 @@ def _origin(data: TrainData) -> FeatureOrigin:
     )
 
 
-def _provenance(data: TrainData, parts: "CheckpointParts") -> Provenance:
-    return Provenance(data.index.fingerprint, parts.digest, data.index.demonstration)
-
-
 def _by(config: "TrainConfig") -> By:
     by = config.splits.by
     if by == "column":
@@ -123,14 +134,42 @@ def _clips(data: TrainData, outcome: TrainOutcome, learned: tuple[str, ...]) -> 
         end_s=index.end_s[at],
         frames=index.frames[at],
         has_sound=index.sound_frames[at] > 0,
-        scores=outcome.scores.astype(np.float64),
+        scores=outcome.verdict.scores.astype(np.float64),
         learned=learned,
     )
 
 
-def _videos(data: TrainData) -> VideoTable:
+def _silent(videos: VideoPredictions, clips: ClipPredictions) -> NDArray[np.bool_]:
+    """Tell which videos have no clip with sound, [V]."""
+    audible = set(clips.video_id[clips.has_sound].tolist())
+    return np.array([name not in audible for name in videos.videos.video_id], np.bool_)
+
+
+def _masked(
+    data: TrainData, clips: ClipPredictions, outcome: TrainOutcome
+) -> tuple[ClipPredictions, VideoTable]:
+    """Return the clips of the validation videos as judged without their sound, and the videos."""
+    scores = clips.scores.copy()
+    scores[data.silenced] = outcome.verdict.silent_scores
+    val = data.labels.of("val")
+    without = replace(
+        clips,
+        video_id=clips.video_id[val],
+        clip_index=clips.clip_index[val],
+        start_s=clips.start_s[val],
+        end_s=clips.end_s[val],
+        frames=clips.frames[val],
+        has_sound=np.zeros(len(val), np.bool_),
+        scores=scores[val],
+    )
+    return without, _videos(data, "val")
+
+
+def _videos(data: TrainData, split: str | None = None) -> VideoTable:
+    """Tell of the videos of a split, or of all."""
     videos, index = data.videos, data.index
-    at = np.flatnonzero(data.splits.code >= 0).tolist()
+    here = data.splits.code >= 0 if split is None else data.splits.videos(split)
+    at = np.flatnonzero(here).tolist()
     rows = videos.label[at]
     return VideoTable(
         video_id=[index.videos[v] for v in at],

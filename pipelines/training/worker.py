@@ -14,6 +14,7 @@ from pipelines.training.board import Board, board
 from pipelines.training.loop import TooManyNotFiniteError, TrainingRun
 from pipelines.training.reduced_clips import ReducedClips
 from pipelines.training.task import TrainTask, build_learner
+from pipelines.training.verdict import Verdict
 
 COLLECTIVE_SECONDS = 900  # a rank that waits longer for another one gives up
 # A step on a CPU frees and takes blocks of hundreds of MiB. In a thread that is not the main one,
@@ -37,14 +38,14 @@ class TrainOutcome:
     """What the ranks leave behind.
 
     Attributes:
-        scores: [C, N] scores of every clip by the best epoch's weights.
+        verdict: What the best epoch's weights say of every clip.
         history: Epochs, steps, incidents (clips by number).
         best: Epoch, step, monitor value and name of the weights.
         seconds: What the time went into: data, steps, validation, state.
         device: Where it ran, and in which number format.
     """
 
-    scores: Any
+    verdict: Verdict
     history: dict[str, Any]
     best: dict[str, Any]
     seconds: dict[str, float]
@@ -156,7 +157,7 @@ def train_loop(config: dict[str, Any]) -> None:
     run = TrainingRun(task, config["clips"], learner, config["store"], words.tell)
     try:
         run.run()
-        scores = run.judge_all()
+        verdict = run.judge_all()
     except (TooManyNotFiniteError, TrainInputError) as error:
         # The same on every rank, and again after a restart: said once, not tried again.
         if rank == 0:
@@ -166,6 +167,6 @@ def train_loop(config: dict[str, Any]) -> None:
         assert run.best is not None
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         told = f"{size} x {where}, {learner.precision}"
-        outcome = TrainOutcome(scores, run.history, run.best, run.seconds, told)
+        outcome = TrainOutcome(verdict, run.history, run.best, run.seconds, told)
         words.hand_over("outcome", outcome)
     ray.train.report({"epochs": run.epoch})

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from model.calibration import Calibration
 from model.evaluator import build_evaluator
 from model.evaluator_config import EvaluatorConfig
+from model.novelty import EmbeddingFit, EmbeddingSums, Novelty
 from model.tasks import TASKS
+from model.uncertainty import Uncertainty
 from pipelines.checkpoint import (
     CheckpointError,
     CheckpointParts,
@@ -35,18 +38,42 @@ CONFIG = EvaluatorConfig(
 ORIGIN = FeatureOrigin(FINGERPRINT, {"fps": 25}, {"lowlevel": "1"}, {"visual": "sha256:0"}, True)
 
 
-def parts_of(seed: int = 0, **more: Any) -> CheckpointParts:
+def uncertainty_of(seed: int = 0, width: int = CONFIG.width) -> Uncertainty:
+    rng = np.random.default_rng(seed)
+    residuals = rng.uniform(0, 1, (30, len(TASKS)))
+    names = ["Näme / of, one"] * 25 + [None] * 5
+    calibration = Calibration.of(residuals, names, residuals + 0.2, names, 20)
+    sums = EmbeddingSums(np.zeros(width))
+    sums.add(rng.standard_normal((40, width)))
+    fit = EmbeddingFit.of(sums)
+    assert fit is not None
+    distances = fit.distance(rng.standard_normal((30, width)))
+    return Uncertainty(calibration, Novelty.of(fit, distances, distances, 0.99))
+
+
+def parts_of(seed: int = 0, uncertainty: Uncertainty | None = None, **more: Any) -> CheckpointParts:
     torch.manual_seed(seed)
     preprocessor = preprocessor_of(aux=AUX)
     evaluator = build_evaluator(CONFIG, preprocessor.widths, len(AUX))
     details = {"preset": "tiny", **more}
-    return pack_checkpoint(CONFIG, evaluator.state_dict(), preprocessor, ORIGIN, details)
+    return pack_checkpoint(
+        CONFIG, evaluator.state_dict(), preprocessor, ORIGIN, details, uncertainty=uncertainty
+    )
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     out = tmp_path / "a run"
     save_checkpoint(Store.at(out), "checkpoint", parts_of(), {"kind": "card"}, "# card")
+    return out
+
+
+@pytest.fixture
+def sure(tmp_path: Path) -> Path:
+    """A checkpoint that knows of its uncertainty."""
+    out = tmp_path / "sure"
+    parts = parts_of(uncertainty=uncertainty_of())
+    save_checkpoint(Store.at(out), "checkpoint", parts, {"kind": "card"}, "# card")
     return out
 
 
@@ -58,6 +85,7 @@ def test_what_was_saved_comes_back(saved: Path, below: str) -> None:
     assert found.features == ORIGIN
     assert found.digest == parts.digest
     assert found.details == {"preset": "tiny"}
+    assert found.uncertainty is None  # as those from before there was any
     assert found.preprocessor.digest() == preprocessor_of(aux=AUX).digest()
     torch.manual_seed(0)
     expected = build_evaluator(CONFIG, preprocessor_of().widths, len(AUX)).state_dict()
@@ -91,6 +119,79 @@ def test_the_digest_follows_content_and_not_what_stands_beside_it() -> None:
     assert parts_of().digest == first.digest
     assert parts_of(preset="other", code_version="9").digest == first.digest
     assert parts_of(seed=1).digest != first.digest
+
+
+def test_uncertainty_is_a_part_of_a_checkpoint(sure: Path) -> None:
+    found = load_checkpoint(str(sure))
+    wanted = uncertainty_of()
+    assert found.uncertainty is not None
+    assert found.details == {"preset": "tiny"}
+    scores = np.random.default_rng(1).uniform(1, 5, (4, len(TASKS)))
+    given = (scores, ["Näme / of, one", None, "other", None], np.array([False, True] * 2))
+    for one, other in zip(
+        found.uncertainty.interval(*given, 0.8), wanted.interval(*given, 0.8), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    embedding = np.random.default_rng(2).standard_normal((3, CONFIG.width)).astype(np.float32)
+    np.testing.assert_array_equal(found.uncertainty.distance(embedding), wanted.distance(embedding))
+    digests = {
+        parts_of().digest,
+        *(parts_of(uncertainty=uncertainty_of(s)).digest for s in range(3)),
+    }
+    assert found.digest in digests
+    assert len(digests) == 4
+    assert (sure / "checkpoint" / "uncertainty.safetensors").exists()
+
+
+def uncertainty_swapped(path: Path) -> None:
+    path.write_bytes(parts_of(uncertainty=uncertainty_of(5)).files[path.name])
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda p: torch.save({"w": torch.ones(2)}, p), "is a pickle"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-5]), "not a whole safetensors file"),
+        (Path.unlink, "is missing: copy all of"),
+        (uncertainty_swapped, "is not the file that checkpoint.json describes"),
+    ],
+)
+def test_a_damaged_file_of_uncertainty_is_named(
+    sure: Path, harm: Callable[[Path], object], says: str
+) -> None:
+    harm(sure / "checkpoint" / "uncertainty.safetensors")
+    with pytest.raises(TrainInputError) as caught:
+        load_checkpoint(str(sure))
+    assert says in str(caught.value)
+    assert "uncertainty.safetensors" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: d.pop("uncertainty"), "belong together"),
+        (lambda d: d["files"].pop("uncertainty.safetensors"), "belong together"),
+        (lambda d: d.update(uncertainty=None), "its description is incomplete"),
+        (lambda d: d.update(uncertainty=[]), "its description is incomplete"),
+        (lambda d: d["uncertainty"].update(format=7), "format 7, expected 1"),
+        (lambda d: d["uncertainty"]["cells"].pop(), "are described"),
+        (lambda d: d["uncertainty"]["novelty"].pop("threshold"), "its description is incomplete"),
+        (lambda d: d["files"].update(more=d["files"]["uncertainty.safetensors"]), "is damaged"),
+    ],
+)
+def test_a_description_of_uncertainty_that_does_not_fit_is_refused(
+    sure: Path, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    edited(sure, change)
+    with pytest.raises(CheckpointError, match=says):
+        load_checkpoint(str(sure))
+
+
+def test_uncertainty_of_another_evaluator_is_refused(tmp_path: Path) -> None:
+    parts = parts_of(uncertainty=uncertainty_of(width=CONFIG.width + 1))
+    save_checkpoint(Store.at(tmp_path), "checkpoint", parts, {}, "")
+    with pytest.raises(CheckpointError, match="embeddings of width 17, not of 16"):
+        load_checkpoint(str(tmp_path))
 
 
 def test_features_of_other_settings_are_refused(saved: Path) -> None:

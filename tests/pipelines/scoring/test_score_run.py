@@ -165,7 +165,8 @@ def test_what_fails_is_a_row_and_what_crashes_does_no_harm(
     assert failures.to_dict() == {
         "g/crash": "worker_died", "g/bad": "not_a_video", "g/bug": "internal_error",
     }  # fmt: skip
-    assert {f["video_id"] for f in told.summary["failures"]} == set(failures.index)
+    told_of = {entry["reason"]: entry["videos"] for entry in told.summary["failures"]["reasons"]}
+    assert told_of == {"worker_died": 1, "not_a_video": 1, "internal_error": 1}
     again = run(folder, checkpoint, out)
     assert again.failed == 3
     assert "0 videos scored" in again.text

@@ -132,7 +132,7 @@ def test_a_killed_run_goes_on_with_the_same_curve(tmp_path: Path, weighting: str
     last = run_of(task, data, store)
     last.run()
     assert without_times(last.history) == expected
-    np.testing.assert_array_equal(last.judge_all(), whole.judge_all())
+    np.testing.assert_array_equal(last.judge_all().scores, whole.judge_all().scores)
     again = run_of(task, data, store)  # killed after the end: nothing is trained again
     again.run()
     assert without_times(again.history) == expected
@@ -152,7 +152,7 @@ def test_ranks_share_a_run(tmp_path: Path) -> None:
         task = replace(task, evaluator=SMALL, start=weights)
         run = run_of(task, data, Store.at(tmp_path / f"{batch}-{accumulation}"), ranks=ranks)
         run.run()
-        return run.history["steps"], run.judge_all()
+        return run.history["steps"], run.judge_all().scores
 
     alone, scores = curve(Ranks(), 10, 1)
     for other, theirs in (*as_ranks(2, lambda r: curve(r, 5, 1)), curve(Ranks(), 5, 2)):
@@ -176,7 +176,8 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path: Path) -> Non
     assert run.best["epoch"] == best
     assert len(epochs) == best + 1 + 2 < 30
     assert any(kind == "note" and "stopped early" in value for kind, value in heard)
-    scores = run.judge_all()  # with the best weights: they give the best epoch's figures again
+    # With the best weights: they give the figures of the best epoch again.
+    scores = run.judge_all().scores
     val = task.labels.of("val")
     predicted, labels = task.labels.per_video(val, scores[val])
     for index, name in enumerate(TASKS):

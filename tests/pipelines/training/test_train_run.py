@@ -12,9 +12,10 @@ import pytest
 import s3fs
 import torch
 
+from actors.silence import SOUND_AUX
 from model.tasks import NEED_SOUND, TASKS
 from pipelines import train as train_module
-from pipelines.checkpoint import load_checkpoint
+from pipelines.checkpoint import Checkpoint, load_checkpoint
 from pipelines.config import load_config
 from pipelines.storage import Store
 from pipelines.train import train
@@ -172,6 +173,7 @@ def test_the_output_is_complete_and_nothing_else(alone: Run) -> None:
         "run.json", "data_report.json", "dropped.parquet", "splits.parquet", "metrics.json",
         "history.json", "predictions.parquet", "predictions_clips.parquet", "report.html",
         "summary.json", "checkpoint/evaluator.safetensors", "checkpoint/preprocessor.safetensors",
+        "checkpoint/uncertainty.safetensors",
         "checkpoint/checkpoint.json", "checkpoint/model_card.json", "checkpoint/model_card.md",
     }  # fmt: skip
     for name in names:
@@ -231,27 +233,79 @@ def test_silent_videos_are_neither_trained_on_nor_judged_by_their_sound(
     np.testing.assert_allclose(losses(other.history), losses(alone.history), atol=1e-5)
 
 
-def test_the_checkpoint_gives_the_stored_predictions_again(corpus: Corpus, alone: Run) -> None:
-    found = load_checkpoint(str(alone.out))
+def judged_again(found: Checkpoint, features: Path, *, deaf: bool = False) -> dict[Any, Any]:
+    """Scores and real frames of (video, clip), from the stored features; aux without sound."""
     evaluator, preprocessor = found.evaluator(), found.preprocessor
-    store = Store.at(corpus.features)
-    scores: dict[tuple[str, int], np.ndarray] = {}  # type: ignore[type-arg]
+    store = Store.at(features)
+    names = preprocessor.aux_names
+    result = {}
     for info in store.list("features/"):
         rows = pd.read_parquet(store.path(info.name), columns=["video_id", "clip_index"])
         shard = ShardRows(info.name, np.arange(len(rows)))
-        parts = []
-        for raw in read_rows(store, shard, tuple(preprocessor.widths), preprocessor.aux_names):
+        scores, frames = [], []
+        for raw in read_rows(store, shard, tuple(preprocessor.widths), names):
+            if deaf:
+                raw.aux[:, [name in SOUND_AUX for name in names]] = np.nan  # type: ignore[index]
             with torch.no_grad():
-                parts.append(evaluator(preprocessor.apply(raw)).scores.numpy())
-        found_here = np.concatenate(parts)
-        names = zip(rows.video_id, rows.clip_index, found_here, strict=True)
-        scores |= {(str(video), int(clip)): score for video, clip, score in names}
+                scores.append(evaluator(preprocessor.apply(raw)).scores.numpy())
+            frames.append(raw.frame_mask.sum(axis=1))
+        keys = zip(rows.video_id, rows.clip_index, strict=True)
+        result |= dict(
+            zip(keys, zip(np.concatenate(scores), np.concatenate(frames), strict=True), strict=True)
+        )
+    return result
+
+
+def test_the_checkpoint_gives_the_stored_predictions_again(corpus: Corpus, alone: Run) -> None:
+    scores = judged_again(load_checkpoint(str(alone.out)), corpus.features)
     clips = pd.read_parquet(alone.out / "predictions_clips.parquet")
-    again = np.array([scores[v, c] for v, c in zip(clips.video_id, clips.clip_index, strict=True)])
+    again = np.array(
+        [scores[v, c][0] for v, c in zip(clips.video_id, clips.clip_index, strict=True)]
+    )
     for index, task in enumerate(TASKS):
         stored = clips[f"{task}_predicted"]
         known = stored.notna().to_numpy()
         np.testing.assert_allclose(again[known, index], stored[known], atol=1e-5)
+
+
+def test_the_checkpoint_knows_the_errors_of_the_validation_videos(
+    corpus: Corpus, alone: Run
+) -> None:
+    found = load_checkpoint(str(alone.out))
+    assert found.uncertainty is not None
+    cells = found.uncertainty.calibration.cells
+    videos = alone.predictions.set_index("video_id").loc[corpus.labels.video_id]
+    val = videos.iloc[20:25]
+    # Masked sound is sound that was never there: the same features, written without any.
+    silent = corpus.folder / "silent"
+    write_features(silent, videos=30, shards=2, silent=range(30))
+    clips = judged_again(found, silent, deaf=True)
+    masked = {
+        name: np.average(
+            [clips[name, c][0] for c in range(2)],
+            weights=[clips[name, c][1] for c in range(2)],
+            axis=0,
+        )
+        for name in val.index
+    }
+    for t, task in enumerate(TASKS):
+        labels = val[f"{task}_label"]
+        heard = [n not in SILENT for n in range(20, 25)]
+        own = (val[f"{task}_predicted"] - labels).abs()
+        residuals = np.sort(own[heard].dropna())
+        np.testing.assert_allclose(cells[False, None][t], residuals, atol=1e-5)
+        without = pd.Series({name: abs(masked[name][t] - labels[name]) for name in val.index})
+        without = without.where(heard, own)  # a silent video is judged as it is
+        expected = [] if task in NEED_SOUND else np.sort(without.dropna())
+        np.testing.assert_allclose(cells[True, None][t], expected, atol=1e-5)
+    card = json.loads((alone.out / "checkpoint" / "model_card.json").read_text())
+    told = card["quantitative_analyses"]["uncertainty"]
+    test = videos[videos.split == "test"]
+    for t, task in enumerate(TASKS):
+        rows = test[[f"{task}_predicted", f"{task}_label"]].dropna()
+        count = len(rows) if len(cells[False, None][t]) else 0
+        assert told["coverage"][task]["count"] == count
+    assert "novelty is unknown: 10 validation clips are fewer than 20" in told["notes"]
 
 
 def test_figures_are_of_the_best_epoch_and_agree_with_each_other(alone: Run) -> None:
