@@ -148,11 +148,13 @@ def _read(store: Store, number: int, name: str) -> _Part:
     where = store.display(name)
     with store.open(name, _BLOCK_BYTES) as file:
         try:
-            source = pq.ParquetFile(file, pre_buffer=not store.is_local)
+            source = pq.ParquetFile(
+                file, pre_buffer=not store.is_local, page_checksum_verification=True
+            )
             schema = source.schema_arrow
             _check_schema(where, schema)
             table = source.read([n for n in _READ if n in schema.names]).combine_chunks()
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, OSError) as error:  # OSError: a compressed page is damaged
             raise StorageError(
                 f"{where} is not a whole Parquet file ({display_text(str(error))}): remove it and "
                 "run the extraction again"

@@ -1,5 +1,6 @@
 """One tree of settings from defaults, a YAML file and ``--set``, validated once at the door."""
 
+import copy
 import difflib
 import hashlib
 import json
@@ -43,7 +44,7 @@ def load_config(
         if isinstance(layer, str):
             tree = _merged(tree, _read_yaml(layer))
         elif layer is not None:
-            tree = _merged(tree, dict(layer))
+            tree = _merged(tree, copy.deepcopy(dict(layer)))  # overrides change it in place
     for override in overrides:
         _apply(tree, override)
     try:

@@ -147,7 +147,7 @@ def iter_videos(store: Store, name: str) -> Iterator[tuple[VideoKey, "Iterator[p
     import pyarrow.parquet as pq
 
     with store.open(name) as file:
-        source = pq.ParquetFile(file)
+        source = pq.ParquetFile(file, page_checksum_verification=True)
 
         def runs() -> Iterator[tuple[VideoKey, "pa.RecordBatch"]]:
             for group in range(source.num_row_groups):

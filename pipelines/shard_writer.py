@@ -164,6 +164,7 @@ class ShardWriter:
                 compression_level=3,
                 use_dictionary=_text_columns(self._schema),
                 write_statistics=_plain_columns(self._schema),
+                write_page_checksum=True,  # damage in a tensor would else read as numbers
             )
         return self._parquet
 

@@ -101,6 +101,8 @@ dl.facts{grid-template-columns:minmax(0,1fr);gap:0}dl.facts dd{margin-bottom:.4r
 """
 
 # Tables sort by the buttons in their heads; a scatter plot names the point nearest to the pointer.
+# A table that shows only a part of its rows tells all of them in ``everyRow``, and takes them
+# sorted in ``present``.
 SCRIPT = """
 "use strict";
 document.querySelectorAll("table.sortable").forEach(function (table) {
@@ -114,7 +116,7 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
       var down = now ? now === "ascending" : numeric;
       var sign = down ? -1 : 1;
       var body = table.tBodies[0];
-      var rows = Array.from(body.rows).map(function (row) {
+      var rows = (table.everyRow || Array.from(body.rows)).map(function (row) {
         var cell = row.cells[column];
         var value = cell.hasAttribute("data-v") ? cell.getAttribute("data-v") : cell.textContent;
         return [row, value];
@@ -123,7 +125,8 @@ document.querySelectorAll("table.sortable").forEach(function (table) {
         if (a[1] === "" || b[1] === "") { return (a[1] === "") - (b[1] === ""); }
         return sign * (numeric ? Number(a[1]) - Number(b[1]) : a[1].localeCompare(b[1]));
       });
-      rows.forEach(function (pair) { body.appendChild(pair[0]); });
+      rows = rows.map(function (pair) { return pair[0]; });
+      if (table.present) { table.present(rows); } else { body.append.apply(body, rows); }
       heads.forEach(function (other) { other.removeAttribute("aria-sort"); });
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
     });

@@ -6,9 +6,9 @@ from typing import Any
 from model.tasks import TASKS
 from pipelines.report.charts import heat_map
 from pipelines.report.html import Html, el, finite, join, name_of
+from pipelines.report.names import SHORT
 from pipelines.report.page import Cell, Column, details, figure, figure_cell, grid, table
 from pipelines.report.results import SPLITS, headline_split
-from pipelines.report.training_curves import SHORT
 
 GROUPS_DRAWN = 20
 GROUPS_LISTED = 500

@@ -10,7 +10,7 @@ from pipelines.uris import display_text
 
 # What neither HTML nor XML 1.0 may hold: control characters and lone surrogates.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_VOID = frozenset({"br", "col", "hr", "meta"})
+_VOID = frozenset({"br", "col", "hr", "img", "input", "meta"})
 MINUS = "\u2212"
 DASH = "\u2013"
 

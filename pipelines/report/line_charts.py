@@ -52,6 +52,7 @@ def line_chart(
     y_label: str = "",
     log_y: bool = False,
     whole_x: bool = False,
+    x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
     marks: Sequence[Mark] = (),
     spans: Sequence[Span] = (),
@@ -66,6 +67,7 @@ def line_chart(
         y_label: Name and unit of the vertical axis.
         log_y: Logarithmic vertical axis.
         whole_x: Ticks at whole numbers only.
+        x_range: Range of the horizontal axis; without it the data's.
         y_range: Range of the vertical axis; without it the data's.
         marks: Vertical lines.
         spans: Shaded stretches.
@@ -86,7 +88,7 @@ def line_chart(
     ys = [value for curve in drawn for value in curve.values()]
     low, high = y_range or (log_domain(ys) if log_y else domain(ys))
     xs = [x for curve in drawn for x, _ in curve.points]
-    x_low, x_high = domain(xs, nice=False)
+    x_low, x_high = x_range or domain(xs, nice=False)
     bottom = taken + height - 40
     y = Scale(low, high, bottom, taken + 14, log_y)
     frame = Frame(svg.y_room(y) + (26 if y_label else 10), taken + 14, svg.WIDTH - 12, bottom)

@@ -21,10 +21,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A table's column; ``kind`` decides alignment and order when sorted."""
+    """A table's column; ``kind`` decides alignment and order when sorted.
+
+    ``order`` says that the rows come sorted by this column.
+    """
 
     title: str
     kind: Literal["text", "name", "number"] = "text"
+    order: Literal["ascending", "descending"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ def table(
     *,
     label: str,
     tall: bool = False,
+    key: str | None = None,
 ) -> Html:
     """Build a table in a box of its own that scrolls when it is wider than the page.
 
@@ -55,6 +60,7 @@ def table(
         rows: Cells; a plain value is shown as it is. The first cell heads its row.
         label: What the table holds, for those who cannot see it.
         tall: Limit the height; the box scrolls.
+        key: The table's ``id``, where something refers to it.
     """
     sortable = len(rows) > 1
     heads = [
@@ -63,6 +69,7 @@ def table(
             el("button", column.title, type="button") if sortable else column.title,
             scope="col",
             class_=_kind(column),
+            aria_sort=column.order if sortable else None,
         )
         for column in columns
     ]
@@ -75,6 +82,7 @@ def table(
         el("thead", el("tr", *heads)),
         el("tbody", *body),
         class_="sortable" if sortable else None,
+        id=key,
         aria_label=label,
     )
     # A box that scrolls must be reachable by keyboard.
@@ -124,6 +132,33 @@ def figure(chart: Html, title: str, note: str = "", *, points: bool = False) -> 
     return el("figure", caption, chart, readout, class_="scatter" if points else None)
 
 
+def tile(
+    title: str,
+    big: object,
+    below: object = None,
+    bits: Sequence[object] = (),
+    *,
+    defined: bool = True,
+) -> Html:
+    """Show one figure large, with less important words below.
+
+    Args:
+        title: What the figure is.
+        big: The figure; when it is not ``defined``, the word for that.
+        below: Its interval, or why it is undefined.
+        bits: Further short figures.
+        defined: Whether there is a figure.
+    """
+    return el(
+        "div",
+        el("div", title, class_="name"),
+        el("div", big, class_="big" if defined else "big none"),
+        None if below is None else el("div", below, class_="small"),
+        el("div", *(el("span", bit, class_="bit") for bit in bits), class_="small"),
+        class_="tile",
+    )
+
+
 def grid(*figures: Html) -> Html:
     """Lay figures beside each other where there is room."""
     return el("div", *figures, class_="grid")
@@ -157,6 +192,8 @@ def page(
     *,
     banner: str = "",
     footer: object = "",
+    style: str = STYLE,
+    script: str = SCRIPT,
 ) -> str:
     """Write the whole document.
 
@@ -169,8 +206,10 @@ def page(
         sections: Parts in order; the contents at the top link to them.
         banner: A warning above everything, where there is one.
         footer: Last words.
+        style: Style sheet.
+        script: The only script that runs.
     """
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     policy += f"script-src 'sha256-{digest}'"
     links = [el("li", el("a", part.title, href=f"#{part.key}")) for part in sections]
@@ -180,7 +219,7 @@ def page(
         el("meta", http_equiv="Content-Security-Policy", content=policy),
         el("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         el("title", title),
-        el("style", Html(STYLE)),
+        el("style", Html(style)),
     )
     top = el(
         "header",
@@ -196,7 +235,7 @@ def page(
         for part in sections
     ]  # fmt: skip
     last = el("footer", el("p", footer)) if footer else None
-    whole = el("body", top, el("main", *body), last, el("script", Html(SCRIPT)))
+    whole = el("body", top, el("main", *body), last, el("script", Html(script)))
     return f"<!DOCTYPE html>\n{el('html', head, whole, lang='en')}\n"
 
 

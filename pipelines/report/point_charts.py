@@ -97,6 +97,7 @@ def histogram(
     high: float,
     bins: int = 20,
     height: float = 190.0,
+    series: int = 0,
 ) -> Html:
     """Draw how the values of each group are distributed, as shares of the group.
 
@@ -108,10 +109,11 @@ def histogram(
         high: The last bin ends here; larger values count into it.
         bins: Bins of equal width.
         height: Height of the drawing; its width is 360.
+        series: Colour of the first group.
     """
     shares: list[tuple[str, int, list[float]]] = []
     entries: list[tuple[str, int | None]] = []
-    for index, (name, values) in enumerate(groups.items()):
+    for index, (name, values) in enumerate(groups.items(), series):
         known = [value for raw in values if (value := finite(raw)) is not None]
         entries.append((name, index) if known else (f"{name}: none", None))
         if not known:

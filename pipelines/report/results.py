@@ -5,40 +5,14 @@ from typing import Any
 
 from model.tasks import TASKS, TITLES
 from pipelines.report.html import Html, el, finite, join, number
-from pipelines.report.page import Cell, Column, details, table
-from pipelines.report.training_curves import SHORT
+from pipelines.report.names import SHORT
+from pipelines.report.notes import Notes, interval
+from pipelines.report.page import Cell, Column, details, table, tile
 
 HEADLINE = ("plcc", "srcc", "krcc", "ccc", "rmse", "mae")
 ORDER = ("test", "val", "train")
 SPLITS = {"test": "test", "val": "validation", "train": "training"}
 _ARROWS = {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best"}
-
-
-class Notes:
-    """Reasons of one table: each is written once below it and referred to by a letter."""
-
-    def __init__(self) -> None:
-        self._letters: dict[str, str] = {}
-
-    def mark(self, reason: str) -> Html:
-        """Return the reference to a reason."""
-        count = len(self._letters)
-        letter = self._letters.setdefault(reason, _letter(count))
-        return el("sup", letter)
-
-    def listed(self) -> Html:
-        """Return the reasons, in order of first use."""
-        if not self._letters:
-            return Html("")
-        items = [
-            el("li", el("sup", letter), f" {reason}") for reason, letter in self._letters.items()
-        ]
-        return el("ol", *items, class_="notes")
-
-
-def _letter(count: int) -> str:
-    first = chr(ord("a") + count % 26)
-    return first if count < 26 else f"{first}{count // 26}"
 
 
 def headline_split(metrics: Mapping[str, Any]) -> str | None:
@@ -62,34 +36,20 @@ def tiles(metrics: Mapping[str, Any]) -> Html:
 
 def _tile(title: str, figures: Mapping[str, Any]) -> Html:
     found = figures["metrics"]
-    plcc = found.get("plcc") or {"value": None, "reason": "not measured"}
-    value = finite(plcc["value"])
-    if value is None:
-        big = el("div", "PLCC undefined", class_="big none")
-        below = el("div", plcc["reason"] or "no reason was given", class_="small")
-    else:
-        big = el("div", number(value), class_="big")
-        low, high = finite(plcc.get("low")), finite(plcc.get("high"))
-        interval = "no interval" if low is None or high is None else _interval(low, high)
-        below = el("div", f"PLCC {interval}", class_="small")
-    rest = []
+    bits = []
     for key, name in (("srcc", "SRCC"), ("rmse", "RMSE")):
         other = finite((found.get(key) or {}).get("value"))
         if other is not None:
-            rest.append(f"{name} {number(other)}")
-    rest.append(f"n = {figures['n']:,}")
-    return el(
-        "div",
-        el("div", title, class_="name"),
-        big,
-        below,
-        el("div", *(el("span", bit, class_="bit") for bit in rest), class_="small"),
-        class_="tile",
-    )
-
-
-def _interval(low: float, high: float) -> str:
-    return f"[{number(low)}, {number(high)}]"
+            bits.append(f"{name} {number(other)}")
+    bits.append(f"n = {figures['n']:,}")
+    plcc = found.get("plcc") or {"value": None, "reason": "not measured"}
+    value = finite(plcc["value"])
+    if value is None:
+        reason = plcc["reason"] or "no reason was given"
+        return tile(title, "PLCC undefined", reason, bits, defined=False)
+    low, high = finite(plcc.get("low")), finite(plcc.get("high"))
+    bounds = "no interval" if low is None or high is None else interval(low, high)
+    return tile(title, number(value), f"PLCC {bounds}", bits)
 
 
 def results(metrics: Mapping[str, Any]) -> Html:
@@ -160,7 +120,7 @@ def _figure(value: Mapping[str, Any] | None, notes: Notes) -> Cell:
         return Cell(join(["undefined", notes.mark(value["reason"] or "no reason was given")]))
     low, high = finite(value["low"]), finite(value["high"])
     if low is not None and high is not None:
-        below = el("small", _interval(low, high))
+        below = el("small", interval(low, high))
     elif value["reason"]:
         below = el("small", "no interval", notes.mark(value["reason"]))
     else:

@@ -8,6 +8,7 @@ from pipelines.report.charts import Point, heat_map, histogram, scatter
 from pipelines.report.generic import bullets, generic
 from pipelines.report.groups import group_errors, where
 from pipelines.report.html import Html, el, finite, join, name_of, number
+from pipelines.report.names import SHORT
 from pipelines.report.page import (
     Cell,
     Column,
@@ -23,7 +24,7 @@ from pipelines.report.page import (
 )
 from pipelines.report.provenance import provenance
 from pipelines.report.results import SPLITS, headline_split, results, tiles
-from pipelines.report.training_curves import SHORT, chosen_epoch, incidents, learning
+from pipelines.report.training_curves import chosen_epoch, incidents, learning
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,15 +6,9 @@ from typing import Any
 from model.tasks import TASKS
 from pipelines.report.charts import Line, Mark, line_chart
 from pipelines.report.html import Html, el, finite, join, name_of, short_number
+from pipelines.report.names import SHORT
 from pipelines.report.page import Cell, Column, details, figure, figure_cell, grid, table
 
-SHORT = {
-    "lip_sync": "lip sync",
-    "expression": "expression",
-    "audio_quality": "audio",
-    "cross_modal": "cross-modal",
-    "overall": "overall",
-}
 TERMS = ("consistency", "ranking", "alignment")  # of the loss, beside the tasks
 
 

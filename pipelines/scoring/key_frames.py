@@ -48,7 +48,10 @@ def wanted(
         pictures: Instants of each.
     """
     chosen = best_and_worst(videos, worst, best)
-    rows = videos.select(MOMENTS_NEED).take([*chosen.worst, *chosen.best]).to_pylist()
+    numbers = [*chosen.worst, *chosen.best]
+    if not numbers:
+        return []
+    rows = videos.select(MOMENTS_NEED).take(numbers).to_pylist()
     return [(row["video_id"], row["uri"], moments(row, pictures)) for row in rows]
 
 

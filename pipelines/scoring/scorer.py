@@ -43,9 +43,9 @@ class Scorer:
             VideoError: A score is not finite.
         """
         import torch
-        from actors.findings import find
 
         from actors.curves import curves
+        from actors.findings import find
         from actors.raw_clips import stack_rows
 
         batch = self._preprocessor.apply(stack_rows(rows, self._streams, self._aux))

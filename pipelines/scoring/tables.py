@@ -63,7 +63,7 @@ def derive_videos(
     for name in missing:
         table = summed(read_part(store, wanted[name]))
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         guard()
         store.write_bytes(name, buffer.getvalue())
     for name in sorted(there - wanted.keys()):
@@ -82,7 +82,8 @@ def read_part(store: Store, name: str) -> "pa.Table":
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(pa.BufferReader(store.read_bytes(name))).read()
+        buffer = pa.BufferReader(store.read_bytes(name))
+        table = pq.ParquetFile(buffer, page_checksum_verification=True).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(
             f"{store.display(name)} is damaged ({error}): remove it and run again"

@@ -163,7 +163,9 @@ def _write(done: Scored, report: ReportFacts, inputs: str) -> dict[str, Any]:
     from pipelines.report.scoring_text import markdown_summary, summary_json
 
     summary = {"inputs": inputs, "run": done.run, **summary_json(report)}
-    page, text = scoring_report(report), markdown_summary(report)
+    shown = done.config.report
+    page = scoring_report(report, worst=shown.worst, best=shown.best)
+    text = markdown_summary(report)
     done.guard()
     done.store.write_bytes(HTML, page.encode())
     done.store.write_bytes(MARKDOWN, text.encode())

@@ -142,7 +142,7 @@ def read_rows(
     wanted = np.sort(np.asarray(shard.rows, np.int64))
     with store.open(shard.name) as file:
         try:
-            parquet = pq.ParquetFile(file)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
             if len(wanted) and (wanted[0] < 0 or wanted[-1] >= parquet.metadata.num_rows):
                 raise TrainInputError(
                     f"{where}: row {wanted[-1]} of {parquet.metadata.num_rows} is asked for: the "
@@ -166,7 +166,7 @@ def read_rows(
                         "of the evaluator's settings"
                     ) from None
                 yield clips if len(local) == count else _take(clips, local)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, OSError) as error:  # OSError: a page is damaged
             raise TrainInputError(
                 f"{where} is not a whole Parquet file ({error}); remove it and extract again"
             ) from None

@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from actors.row import arrow_schema
@@ -21,6 +22,7 @@ from pipelines.scoring.config import load_score_config
 from pipelines.scoring.errors import ScoreInputError
 from pipelines.scoring.telling import Told
 from pipelines.spool import CorpusError
+from pipelines.storage import StorageError
 from tests.pipelines.test_extract_run import corpus_of
 from tests.score_fakes import SETTINGS, ScoreFake, make_score_fake, origin, tiny_checkpoint
 
@@ -235,7 +237,11 @@ def test_a_damaged_feature_shard_costs_its_videos_alone(tmp_path: Path, checkpoi
     shards = sorted((stored / "features").glob("*.parquet"))
     assert len(shards) > 1
     data = shards[0].read_bytes()
-    shards[0].write_bytes(data[:200] + bytes(400) + data[600:])
+    # In a tensor: what the listing reads is whole, and the damage is met while scoring.
+    group = pq.ParquetFile(shards[0]).metadata.row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    at = next(c.data_page_offset for c in chunks if c.path_in_schema.startswith("lowlevel"))
+    shards[0].write_bytes(data[: at + 100] + bytes(400) + data[at + 500 :])
     told = run(None, checkpoint, tmp_path / "out", f"features={stored}")
     assert 0 < told.failed < 7
     assert len(videos(tmp_path / "out")) == 7 - told.failed
@@ -261,6 +267,11 @@ def test_what_a_user_can_get_wrong(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(ScoreInputError, match="holds features"):
         run(folder, checkpoint, stored)
     assert not (out / "clips").exists()
+    shard = next((stored / "features").glob("*.parquet"))
+    data = shard.read_bytes()
+    shard.write_bytes(data[:200] + bytes(400) + data[600:])
+    with pytest.raises(StorageError, match="not a whole Parquet file"):
+        run(None, checkpoint, out, f"features={stored}")
 
 
 def test_a_baseline_and_a_gate_decide(tmp_path: Path, checkpoint: Path) -> None:
@@ -281,5 +292,5 @@ def test_a_baseline_and_a_gate_decide(tmp_path: Path, checkpoint: Path) -> None:
     strange = tmp_path / "strange"
     shutil.copytree(folder / "gen_a", tmp_path / "else" / "gen_z")
     run(tmp_path / "else", checkpoint, strange)
-    with pytest.raises(ScoreInputError, match="no video"):
+    with pytest.raises(ScoreInputError, match="baseline of other videos"):
         run(folder, checkpoint, tmp_path / "out", f"baseline={strange}")

@@ -1,0 +1,39 @@
+"""Markdown in which text from outside stays text."""
+
+import re
+from collections.abc import Sequence
+
+from pipelines.uris import display_text
+
+
+class Markup(str):
+    """Text that is Markdown already, such as figures; everything else is escaped."""
+
+    __slots__ = ()
+
+
+def text(value: object) -> str:
+    """Show text from outside: control characters visible, no character means markup."""
+    if isinstance(value, Markup):
+        return value
+    shown = display_text(str(value), 300)
+    shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", shown)
+
+
+def bullets(texts: Sequence[object]) -> list[str]:
+    """Write a list, one line a text."""
+    return [f"- {text(item)}" for item in texts]
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Write a table; the heads are ours, the cells text from outside unless they are markup."""
+    if not rows:
+        return ["(none)"]
+    written = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    return written + [f"| {' | '.join(text(cell) for cell in row)} |" for row in rows]
+
+
+def code(value: object) -> str:
+    """Show an external name as code: nobody is called by an ``@`` in it."""
+    return f"`{display_text(str(value), 200).replace('`', chr(39))}`"
