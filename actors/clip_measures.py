@@ -5,6 +5,7 @@ Whichever of the two runs first computes them and leaves them in the row's trans
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from actors.action_units import lip_opening, lip_width
 from actors.frame_stats import laplacian_variance
 from actors.sound_frames import HOP_SECONDS, SoundFrames, analyse_sound
 from actors.types import CLIP_FRAMES, F32, U8, Bool, Row
+from model.geometry import CROP_SIZE
 
 MEASURES_NEED: Final = (
     "waveform",
@@ -29,6 +31,10 @@ MEASURES_NEED: Final = (
     "frame_period",
 )
 
+# Of the face in an aligned crop (model.geometry.FACE_TEMPLATE), pixels.
+_OVAL_CENTRE: Final = (112, 118)
+_OVAL_AXES: Final = (62, 82)
+
 
 @dataclass(frozen=True, slots=True)
 class ClipMeasures:
@@ -39,7 +45,7 @@ class ClipMeasures:
     sound: SoundFrames | None  # None without sound
     lip_opening: F32  # [T] in units of the distance between the outer eye corners
     lip_width: F32  # [T] the same
-    face_sharpness: F32  # [T] variance of the Laplacian of the aligned crop
+    face_sharpness: F32  # [T] variance of the Laplacian of the face in the aligned crop
     fresh: Bool  # [T] real frames that show another source frame than the one before
 
 
@@ -64,6 +70,20 @@ def frame_means(values: NDArray[np.floating], bounds: NDArray[np.intp]) -> NDArr
     return result
 
 
+@lru_cache(maxsize=1)
+def face_oval() -> U8:
+    """Mask [224, 224] of the face in an aligned crop: brows to chin, without hair and background.
+
+    These are often sharper than any skin, and stay so where a generator blurs the face.
+    """
+    import cv2
+
+    mask = np.zeros((CROP_SIZE, CROP_SIZE), np.uint8)
+    cv2.ellipse(mask, _OVAL_CENTRE, _OVAL_AXES, 0, 0, 360, 255, -1)
+    mask.flags.writeable = False
+    return mask
+
+
 def crop_sharpness(crops: U8, index: NDArray[np.int32]) -> F32:
     """Sharpness of each frame's aligned face.
 
@@ -72,11 +92,12 @@ def crop_sharpness(crops: U8, index: NDArray[np.int32]) -> F32:
         index: [T] frame -> crop, -1 without one.
 
     Returns:
-        [T] variance of the Laplacian of the luma; NaN without a crop.
+        [T] variance of the Laplacian of the luma inside the face's oval; NaN without a crop.
     """
     import cv2
 
-    each = [laplacian_variance(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)) for crop in crops]
+    oval = face_oval()
+    each = [laplacian_variance(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), oval) for crop in crops]
     return np.array([each[i] if i >= 0 else np.nan for i in index], np.float32)
 
 

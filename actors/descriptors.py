@@ -197,7 +197,7 @@ class Descriptors:
     """Adds the scalar descriptors to clips."""
 
     name = "descriptors"
-    version = "1"
+    version = "2"
     needs = (*MEASURES_NEED, "frame_stats")
     adds = ("descriptors",)
 

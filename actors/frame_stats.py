@@ -66,11 +66,16 @@ def blockiness(gray: U8) -> float:
     return sum(ratios) / 2
 
 
-def laplacian_variance(gray: U8) -> float:
-    """Variance of the 3x3 Laplacian, the usual measure of sharpness (Pech-Pacheco et al., 2000)."""
+def laplacian_variance(gray: U8, mask: U8 | None = None) -> float:
+    """Variance of the 3x3 Laplacian, the usual measure of sharpness (Pech-Pacheco et al., 2000).
+
+    Args:
+        gray: [H, W] luma.
+        mask: [H, W] not 0 where it counts; None is everywhere.
+    """
     import cv2
 
-    _, std = cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S))
+    _, std = cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S), mask=mask)
     return float(std[0, 0]) ** 2
 
 

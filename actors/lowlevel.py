@@ -35,7 +35,7 @@ SOUND_NAMES: Final = (
     "voicing",  # voiced share of the frame, 0..1
 )
 PICTURE_NAMES: Final = (
-    "face_sharpness",  # variance of the Laplacian of the aligned crop
+    "face_sharpness",  # variance of the Laplacian of the face in the aligned crop
     "frame_difference",  # mean absolute difference to the previous frame, levels
 )
 LOWLEVEL_NAMES: Final[tuple[str, ...]] = (*SOUND_NAMES, *LIPS, *PICTURE_NAMES)
@@ -127,7 +127,7 @@ class LowLevel:
     """Adds the low-level stream to clips."""
 
     name = "lowlevel"
-    version = "1"
+    version = "2"
     needs = (*MEASURES_NEED, "frame_stats")
     adds = ("lowlevel",)
 
