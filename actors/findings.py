@@ -5,6 +5,7 @@ that a run left out, or a descriptor that is null, silences the detectors that n
 """
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from actors.findings_clip import read_clip
 from actors.findings_face import find_face
 from actors.findings_kinds import KINDS, TABLE, Finding, finding
+from actors.findings_mouth import ALONE_S
 from actors.findings_picture import find_picture
 from actors.findings_sound import find_sound
 from actors.findings_sync import find_sync
@@ -35,7 +37,9 @@ def find(row: Row) -> list[Finding]:
             ``sync`` and ``weights``.
 
     Returns:
-        Findings, most severe first; times in the video.
+        Findings, most severe first; times in the video. A mouth that is still for 0.4 to 0.6 s at
+        the clip's start or end is told with severity 0.1: it counts in a video only with its other
+        half in the next clip (:func:`join`).
     """
     clip = read_clip(row)
     found = [*find_sync(row, clip), *find_face(clip), *find_picture(clip), *find_sound(clip)]
@@ -48,8 +52,9 @@ def find(row: Row) -> list[Finding]:
 def join(clips: list[list[Finding]]) -> list[Finding]:
     """Join the findings of a video's clips, in their order.
 
-    Adjoining and overlapping findings of a kind become one. An offset must be told by several
-    clips alike, see :func:`_offsets`.
+    Adjoining and overlapping findings of a kind become one. A still mouth at the border of a clip
+    is left out when it stays shorter than 0.6 s. An offset must be told by half of the clips, or
+    by two in a row, see :func:`_offsets`.
 
     Args:
         clips: For each clip what :func:`find` found; empty where it found nothing.
@@ -63,7 +68,9 @@ def join(clips: list[list[Finding]]) -> list[Finding]:
             result += _merged(
                 sorted((f for found in clips for f in found if f.kind == kind), key=_start)
             )
-    return _sorted(result)
+    return _sorted(
+        [f for f in result if f.kind != "mouth_frozen" or f.end_s - f.start_s >= ALONE_S - 1e-6]
+    )
 
 
 def _start(found: Finding) -> tuple[float, float]:
@@ -91,48 +98,69 @@ def _one(group: list[Finding]) -> Finding:
     worst = max(group, key=lambda f: f.severity)
     span = group[0].start_s, max(f.end_s for f in group)
     entry = TABLE[worst.kind]
-    lengths = [f.end_s - f.start_s for f in group]
-    values = [f.value for f in group]
-    if entry.merge == "sum":
-        # Lengths: of the union, where clips overlap; but sound lost in drop-outs adds up.
-        value = sum(values) if worst.kind == "dropout" else min(sum(values), span[1] - span[0])
-    else:
-        value = float(np.average(values, weights=np.maximum(lengths, 1e-6)))
-    told = [f.text for f in group]
-    if entry.say is None or worst.text != entry.say(worst.value):
-        # Worded by the detector: the worst speaks for all.
+    if entry.say is None:  # worded by the detector: the worst speaks for all
         return replace(worst, start_s=span[0], end_s=span[1])
-    assert told
+    if entry.merge == "sum":
+        value = min(_seconds(group), span[1] - span[0])
+    else:
+        lengths = [max(f.end_s - f.start_s, 1e-6) for f in group]
+        value = float(np.average([f.value for f in group], weights=lengths))
     made = finding(worst.kind, span, value)
     return replace(made, severity=max(made.severity, worst.severity))
 
 
+def _seconds(group: list[Finding]) -> float:
+    """Sum of the values, seconds within each span, without counting time twice.
+
+    Each value is spread evenly over its span; where spans overlap (clips that do) the densest
+    counts.
+    """
+    borders = sorted({t for f in group for t in (f.start_s, f.end_s)})
+    total = 0.0
+    for start, end in pairwise(borders):
+        densities = [
+            f.value / (f.end_s - f.start_s) for f in group if f.start_s <= start and end <= f.end_s
+        ]
+        total += (end - start) * max(densities, default=0.0)
+    return total
+
+
 def _offsets(clips: list[list[Finding]]) -> list[Finding]:
-    """Offsets that clips agree on.
+    """Offsets that clips agree on, told where these clips are.
 
     A single clip may err, wildly where only the lips' opening tells. So either at least half of
-    the clips are within a frame and a half of the median, and the median clip speaks for the
-    video; or clips in a row are (an offset that begins in the middle, or drifts by up to 0.1 s a
-    clip).
+    all clips (those that tell nothing included; of one or two clips that is one) are within a
+    frame and a half of the median of those that tell one: the median of these speaks for them,
+    once for each run of such clips. Or two clips or more in a row agree from one to the next (an
+    offset that begins in the middle, or drifts by up to 0.1 s a clip).
     """
     told = [(i, f) for i, found in enumerate(clips) for f in found]
     if not told:
         return []
     values = sorted(f.value for _, f in told)
     median = values[(len(values) - 1) // 2]
-    agreeing = [f for _, f in told if abs(f.value - median) <= AGREE_S]
+    agreeing = [(i, f) for i, f in told if abs(f.value - median) <= AGREE_S]
     if 2 * len(agreeing) >= len(clips):
-        return [_spoken(agreeing)]
+        middle = _middle([f for _, f in agreeing])
+        return [_over(middle, run) for run in _rows(agreeing, 2 * AGREE_S)]
+    return [_over(_middle(run), run) for run in _rows(told, DRIFT_S) if len(run) > 1]
+
+
+def _rows(told: list[tuple[int, Finding]], most: float) -> list[list[Finding]]:
+    """Findings of clips in a row, each within ``most`` seconds of the one before."""
     rows: list[list[tuple[int, Finding]]] = []
     for i, f in told:
         last = rows[-1][-1] if rows else None
-        if last and i == last[0] + 1 and abs(f.value - last[1].value) <= DRIFT_S:
+        if last and i == last[0] + 1 and abs(f.value - last[1].value) <= most + 1e-9:
             rows[-1].append((i, f))
         else:
             rows.append([(i, f)])
-    return [_spoken([f for _, f in group]) for group in rows if len(group) > 1]
+    return [[f for _, f in row] for row in rows]
 
 
-def _spoken(group: list[Finding]) -> Finding:
-    middle = sorted(group, key=lambda f: f.value)[(len(group) - 1) // 2]
-    return replace(middle, start_s=min(map(_start, group))[0], end_s=max(f.end_s for f in group))
+def _middle(group: list[Finding]) -> Finding:
+    return sorted(group, key=lambda f: f.value)[(len(group) - 1) // 2]
+
+
+def _over(said: Finding, group: list[Finding]) -> Finding:
+    return replace(said, start_s=min(map(_start, group))[0], end_s=max(f.end_s for f in group))

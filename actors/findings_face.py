@@ -1,4 +1,4 @@
-"""Faults of the face: mouth that stands still, blur, trembling, no face at all."""
+"""Faults of the face: blur, trembling, no face at all, and what it does not say (the mouth)."""
 
 from typing import Final
 
@@ -8,29 +8,13 @@ from numpy.typing import NDArray
 from actors.descriptors_face import LEFT_EYE_OUTER, RIGHT_EYE_OUTER, RIGID
 from actors.findings_clip import Clip, closed
 from actors.findings_kinds import Finding, finding, per_cent
-from actors.findings_picture import frozen
+from actors.findings_mouth import find_mouth
 from actors.sound_frames import runs
 from actors.types import Bool
 
 F64 = NDArray[np.float64]
 
 LEAST_NO_FACE_S: Final = 0.2  # the tracker bridges what is shorter
-
-# --- mouth. Standard deviation of lip opening and width (the larger, iod) over 0.8 s of speech,
-# after a median over 5 frames that takes single wrong landmarks away.
-STILL_WINDOW_S: Final = 0.8
-LEAST_STILL_S: Final = 0.84  # more than one window
-LEAST_SPOKEN_S: Final = 0.72  # from the first to the last word in it
-SPOKEN: Final = 0.6  # least share of the still time with speech
-# 15 clips of recorded people: 0.0113 and more, but for one who mumbles (0.0047). A mouth frozen for
-# 1 s: 0.001 to 0.0034 in drawn faces, 0.006 to 0.013 in recordings, where Face Mesh trembles on it.
-STILL_IOD: Final = 0.0105
-# Against the clip's own windows (75th percentile). Those recordings: 0.24 and more where the above
-# does not tell already; frozen 0.02 to 0.09 drawn, 0.14 to 0.26 recorded.
-STILL_RATIO: Final = 0.235
-# As still as that is no speech, whatever the rest of the clip (which may be as still) is like.
-NO_MOTION_IOD: Final = 0.004
-_MEDIAN_FRAMES: Final = 5
 
 # --- blur. Variance of the Laplacian in the oval of the face, levels squared.
 # Median of the clip, clean: 16 and more, 13 in one generator; blurred by 0.045 iod: 3 to 8.
@@ -53,82 +37,24 @@ TREMBLE_SECOND: Final = 0.014
 def find_face(clip: Clip) -> list[Finding]:
     """All faults of the face of a clip."""
     if not clip.seen.any():
-        start, end = clip.whole
-        real = float(clip.real.sum()) * clip.period_s
-        if real < LEAST_NO_FACE_S:
-            return []
-        return [finding("no_face", clip.whole, end - start)]
+        return _no_face(clip)
     blur = _blur(clip)
     # On a blurred face landmarks hardly move: they tell nothing of the mouth.
     mouth = [
         f
-        for f in _mouth(clip)
+        for f in find_mouth(clip)
         if not any(b.start_s < f.end_s and f.start_s < b.end_s for b in blur)
     ]
     return [*_no_face(clip), *mouth, *blur, *_tremble(clip)]
 
 
 def _no_face(clip: Clip) -> list[Finding]:
+    """Real frames without a face; black ones are another finding (no_picture)."""
     found = []
     for first, last in runs(clip.real & ~clip.seen):
         start, end = clip.span(first, last)
         if end - start >= LEAST_NO_FACE_S - 1e-6:
             found.append(finding("no_face", (start, end), end - start))
-    return found
-
-
-# --- mouth
-
-
-def lip_motion(clip: Clip, frames: int) -> F64:
-    """How much the lips move in the ``frames`` from each frame on, iod; NaN where not all are seen.
-
-    Returns:
-        [n - frames + 1] the larger of the standard deviations of opening and width.
-    """
-    from scipy.ndimage import median_filter
-
-    if clip.frames < frames:
-        return np.zeros(0)
-    spread = []
-    for name in ("lip_opening", "lip_width"):
-        track = median_filter(clip.stream(name), _MEDIAN_FRAMES, mode="nearest")
-        track[~clip.seen] = np.nan
-        windows = np.lib.stride_tricks.sliding_window_view(track, frames)
-        spread.append(windows.std(axis=1))
-    result: F64 = np.maximum(*spread)
-    return result
-
-
-def _mouth(clip: Clip) -> list[Finding]:
-    """A mouth that stands still while somebody speaks, in a picture that moves."""
-    if clip.lowlevel is None:
-        return []
-    speaking = clip.speaking()
-    width = max(4, round(STILL_WINDOW_S / clip.period_s))
-    motion = lip_motion(clip, width)
-    spoken = np.convolve(speaking, np.ones(width), "valid")[: motion.size] / width
-    usable = np.isfinite(motion) & (spoken >= SPOKEN)
-    if not usable.any():
-        return []
-    usual = float(np.percentile(motion[usable], 75))
-    limit = max(NO_MOTION_IOD, min(STILL_IOD, STILL_RATIO * usual))
-    still = np.zeros(clip.frames, np.bool_)
-    for i in np.flatnonzero(usable & (motion < limit)):
-        still[i : i + width] = True
-    # A frozen picture is another finding.
-    still &= ~closed(frozen(clip), 2)
-    found = []
-    for since, until in runs(still):
-        spoken_frames = since + np.flatnonzero(speaking[since:until])
-        if not spoken_frames.size:
-            continue
-        first, last = int(spoken_frames[0]), int(spoken_frames[-1]) + 1
-        start, end = clip.span(first, last)
-        seconds = (until - since) * clip.period_s
-        enough = seconds >= LEAST_STILL_S - 1e-6 and end - start >= LEAST_SPOKEN_S - 1e-6
-        if enough and speaking[first:last].mean() >= SPOKEN:
-            found.append(finding("mouth_frozen", (start, end), end - start))
     return found
 
 
@@ -146,7 +72,9 @@ def _blur(clip: Clip) -> list[Finding]:
         face = float(np.median(sharpness[seen]))
     soft = picture is not None and picture < PICTURE_BLURRED
     if face is not None and face < (2 * BLURRED if soft else BLURRED):
-        text = f"face blurred throughout (sharpness {face:.0f}, clear ones have 20 and more)"
+        text = f"face blurred throughout (sharpness {face:.0f}, clear faces have 13 and more)"
+        if face >= BLURRED:
+            text = f"face and picture blurred throughout (sharpness {face:.0f} and {picture:.0f})"
         return [finding("blur", clip.whole, face, text)]
     if sharpness is None:
         return []

@@ -23,6 +23,7 @@ LOUD_BELOW_PEAK_DB: Final = 20.0  # speech that breaks off is within this below 
 LEAST_SNR_DB: Final = 17.0
 # Clean: 5.1 kHz and more (over pauses and vowels only); telephone sound ends at 3.4 kHz.
 LEAST_BANDWIDTH_HZ: Final = 4000.0
+LEAST_SPEECH_S: Final = 2.0  # for the bandwidth: few syllables may have no hiss in them
 LEAST_SPEECH_SHARE: Final = 0.3  # of the clip: with less, the spectrum is that of few syllables
 # Clean: -31 LUFS and more; broadcast is -23, streaming -14 to -18.
 LEAST_LOUDNESS_LUFS: Final = -42.0
@@ -117,11 +118,13 @@ def _quality(clip: Clip) -> list[Finding]:
     loudness, snr = clip.value("loudness_lufs"), clip.value("snr")
     if loudness is not None and loudness < LEAST_LOUDNESS_LUFS:
         found.append(finding("low_level", clip.whole, loudness))
-    if (clip.value("speech_share") or 0.0) < LEAST_SPEECH_SHARE:
+    spoken = clip.value("speech_share") or 0.0
+    if spoken < LEAST_SPEECH_SHARE:
         return found
     if snr is not None and snr < LEAST_SNR_DB:
         found.append(finding("noise", clip.whole, snr))
     bandwidth = clip.value("bandwidth")
-    if bandwidth is not None and bandwidth < LEAST_BANDWIDTH_HZ:
+    enough = spoken * (clip.end_s - clip.start_s) >= LEAST_SPEECH_S - 1e-6
+    if enough and bandwidth is not None and bandwidth < LEAST_BANDWIDTH_HZ:
         found.append(finding("band_limited", clip.whole, bandwidth))
     return found

@@ -222,6 +222,8 @@ def main() -> int:
         passed &= good
         print("\n".join(lines))
     print("\n".join(misses(results)))
+    verdict = "passed" if passed else "NOT passed"
+    print(f"\n{verdict}: at least {FOUND:.0%} found, at most {ALARMS:.0%} false alarms")
     return 0 if passed else 1
 
 

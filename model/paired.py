@@ -37,6 +37,7 @@ MAX_CLUSTERS = 4096
 RESOLUTION = 1e-6
 TIE = 1e-9  # rounding of sums, relative to the sum of the absolute values
 _EXACT_BITS = 24  # more clusters are never enumerated: memory
+KEPT_BYTES = 2**22  # of drawn permutations, a bit each, that are kept for the next test
 _CACHED = 2**23  # weights of resamples that are kept for the next call, 16 MiB
 
 
@@ -101,10 +102,9 @@ def paired_test(
     shifted = np.round((d - delta) / RESOLUTION) * RESOLUTION
     mean = float(d.mean())
     k = int(groups.max()) + 1
-    sides = 2 if alternative == "two-sided" else 1
     sums = _merged(_sums(groups, shifted), seed)
-    exact = len(sums) < _EXACT_BITS and 2 ** len(sums) <= permutations + 1
-    least = sides * 2.0 ** -len(sums) if exact else 1 / (permutations + 1)
+    exact = _enumerable(len(sums), permutations)
+    least = smallest_p(len(sums), permutations, alternative)
     method: Method = "exact" if exact else "monte carlo"
     if k == 1:
         return MeanTest(len(d), k, mean, 1.0, 1.0, method, "one cluster: there is nothing to flip")
@@ -119,6 +119,17 @@ def paired_test(
         total += len(found)
     p = extreme / total if exact else (extreme + 1) / (total + 1)
     return MeanTest(len(d), k, mean, p, least, method)
+
+
+def smallest_p(clusters: int, permutations: int, alternative: Alternative = "two-sided") -> float:
+    """Return the smallest p-value that :func:`paired_test` can give, in (0, 1]."""
+    if _enumerable(clusters, permutations):
+        return min(1.0, (2 if alternative == "two-sided" else 1) * 2.0**-clusters)
+    return 1 / (permutations + 1)
+
+
+def _enumerable(clusters: int, permutations: int) -> bool:
+    return clusters < _EXACT_BITS and 2**clusters <= permutations + 1
 
 
 def mean_interval(
@@ -217,11 +228,23 @@ def _all_flips(k: int) -> Iterator[Floats]:
 
 
 def _drawn_flips(k: int, rounds: int, seed: int) -> Iterator[Floats]:
+    small = rounds * -(-k // 8) <= KEPT_BYTES
+    blocks = _kept_flips(k, rounds, seed) if small else _raw_flips(k, rounds, seed)
+    for raw in blocks:
+        yield np.unpackbits(raw, axis=1, count=k).astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _kept_flips(k: int, rounds: int, seed: int) -> tuple[NDArray[np.uint8], ...]:
+    # Tests of a leaderboard mostly have the same units: one drawing serves them all.
+    return tuple(_raw_flips(k, rounds, seed))
+
+
+def _raw_flips(k: int, rounds: int, seed: int) -> Iterator[NDArray[np.uint8]]:
     rng = np.random.default_rng(seed)
     rows = max(1, BLOCK // k)
     for start in range(0, rounds, rows):
-        raw = rng.integers(256, size=(min(rows, rounds - start), -(-k // 8)), dtype=np.uint8)
-        yield np.unpackbits(raw, axis=1, count=k).astype(np.float64)
+        yield rng.integers(256, size=(min(rows, rounds - start), -(-k // 8)), dtype=np.uint8)
 
 
 def resampled_means(

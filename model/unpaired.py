@@ -1,12 +1,22 @@
 """Do two independent samples differ in the mean? What is left when nothing can be paired."""
 
 from collections.abc import Iterator
+from functools import lru_cache
+from math import comb
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from model.bootstrap import BLOCK, Floats, Interval, percentile_interval
-from model.paired import MAX_CLUSTERS, RESOLUTION, TIE, MeanTest, checked, resampled_means
+from model.paired import (
+    KEPT_BYTES,
+    MAX_CLUSTERS,
+    RESOLUTION,
+    TIE,
+    MeanTest,
+    checked,
+    resampled_means,
+)
 
 
 def unpaired_test(
@@ -36,7 +46,8 @@ def unpaired_test(
     difference = float(x.mean() - y.mean())
     pooled = np.round(np.concatenate([x, y]) / RESOLUTION) * RESOLUTION
     pooled -= pooled.mean()
-    least = 1 / (permutations + 1)
+    # Of two samples of one size, the exchanged division is as extreme.
+    least = max(1 / (permutations + 1), (2 if n == m else 1) / comb(n + m, n))
     if n + m == 2:
         reason = "one value each: there is nothing to permute"
         return MeanTest(2, 2, difference, 1.0, 1.0, "monte carlo", reason)
@@ -65,11 +76,24 @@ def difference_interval(
 
 def _drawn_samples(n: int, m: int, rounds: int, seed: int) -> Iterator[Floats]:
     """Yield who is in the first of two samples of n and m, [R, n + m] of 0 and 1, in blocks."""
+    small = rounds * -(-(n + m) // 8) <= KEPT_BYTES
+    for packed in _kept_samples(n, m, rounds, seed) if small else _packed(n, m, rounds, seed):
+        yield np.unpackbits(packed, axis=1, count=n + m).astype(np.float64)
+
+
+@lru_cache(maxsize=16)
+def _kept_samples(n: int, m: int, rounds: int, seed: int) -> tuple[NDArray[np.uint8], ...]:
+    # The tasks of two generators mostly have the same sizes: drawing is most of the work.
+    return tuple(_packed(n, m, rounds, seed))
+
+
+def _packed(n: int, m: int, rounds: int, seed: int) -> Iterator[NDArray[np.uint8]]:
     rng = np.random.default_rng(seed)
     start = np.r_[np.ones(n), np.zeros(m)]
     rows = max(1, BLOCK // (n + m))
     for done in range(0, rounds, rows):
-        yield rng.permuted(np.tile(start, (min(rows, rounds - done), 1)), axis=1)
+        drawn = rng.permuted(np.tile(start, (min(rows, rounds - done), 1)), axis=1)
+        yield np.packbits(drawn.astype(np.uint8), axis=1)
 
 
 def _welch_t(pooled: Floats, first: Floats) -> Floats:

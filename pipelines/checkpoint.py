@@ -298,11 +298,13 @@ def _description(uri: str) -> tuple[Store, dict[str, Any]]:
     store = Store.at(uri)
     try:
         data = store.read_bytes(DESCRIPTION)
-    except StorageError:
+    except StorageError as first:
+        _reraise_outage(store, first)
         nested = Store.at(f"{uri.rstrip('/')}/checkpoint")
         try:
             data = nested.read_bytes(DESCRIPTION)
         except StorageError as error:
+            _reraise_outage(store, error)
             raise CheckpointError(_not_a_checkpoint(uri, error)) from None
         store = nested
     try:
@@ -327,6 +329,12 @@ def _description(uri: str) -> tuple[Store, dict[str, Any]]:
     if description.get("tasks") != list(TASKS):
         raise CheckpointError(f"{store.display(DESCRIPTION)} is for other tasks")
     return store, description
+
+
+def _reraise_outage(store: Store, error: StorageError) -> None:
+    """Raise what says nothing of the checkpoint: a remote storage that refuses or fails."""
+    if not store.is_local and not isinstance(error, MissingError):
+        raise error
 
 
 def _not_a_checkpoint(uri: str, error: StorageError) -> str:

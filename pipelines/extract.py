@@ -14,6 +14,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from actors.features import FeaturesConfig
@@ -56,6 +57,7 @@ def extract(
     address: str | None = None,
     local_cpus: int | None = None,
     factory: ProcessorFactory | None = None,
+    check: Callable[[ProcessorInfo], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the chain; returns the summary that is also stored as ``summary.json``.
 
@@ -65,6 +67,7 @@ def extract(
         address: Ray cluster; default $RAY_ADDRESS, else a local one.
         local_cpus: CPUs of a local cluster.
         factory: Another processor than that of ``config`` (tests and benchmarks).
+        check: Shown what workers say of themselves before anything is extracted; may refuse.
 
     Raises:
         RunError: The run cannot go on.
@@ -95,6 +98,7 @@ def extract(
                 pool = WorkerPool(layout, make, run.limits, keeper)
 
                 def context(info: ProcessorInfo) -> RunContext:
+                    check(info)
                     fingerprint = store_settings(
                         store, config.features(), info, config.corpus.corpus
                     )

@@ -138,7 +138,19 @@ class Keeper:
             report = reconcile(self.store, corpus.versions(), ledger=self.ledger, guard=self._guard)
             self.repaired = report.rewritten + report.dropped
             self._ledger_new = True
+        self._forget_mended()
         self.save()
+
+    def _forget_mended(self) -> None:
+        """Drop failures of videos whose very version is done.
+
+        A run that is killed right after a commit has no time to write that down.
+        """
+        rows = [(row["video_id"], row["source_version"]) for row in self.failures.rows()]
+        states = self.ledger.status_many(rows)
+        self.failures.drop(
+            *(name for (name, _), state in zip(rows, states, strict=True) if state == "done")
+        )
 
     def _save_failures(self, now: float) -> None:
         self._guard()

@@ -30,7 +30,7 @@ from pipelines.ledger import Ledger
 from pipelines.lock import LockGuard, RunLock
 from pipelines.messages import PoolReport, ProcessorFactory, RunContext
 from pipelines.pool import WorkerPool
-from pipelines.pool_run import run_pool
+from pipelines.pool_run import RunConfig, run_pool
 from pipelines.processors import ExtractFactory
 from pipelines.progress import ProgressLine
 from pipelines.provenance import DEMONSTRATION
@@ -40,7 +40,7 @@ from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.exported import RunMetrics
 from pipelines.scoring.output import check_output, score_key, write_output
 from pipelines.scoring.prepared import Prepared, prepare
-from pipelines.scoring.processor import ScoreFactory
+from pipelines.scoring.processor import ScoreFactory, check_extractors
 from pipelines.scoring.sources import StoredFeatures, list_videos
 from pipelines.scoring.stored import StoredSource, score_stored
 from pipelines.scoring.telling import Scored, Told, tell
@@ -98,10 +98,12 @@ def score(
     started = time.time()
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
     store, key = Store.at(out), score_key(peek)
-    config = _with_features(config, address, local_cpus)
+    check_output(store)
     stored = None if config.features is None else StoredFeatures.at(config.features, peek)
     corpus, warnings = list_videos(config, stored, key)  # 1
-    prepared = prepare(config, peek, (ref.video_id for ref in corpus))
+    prepared = prepare(config, peek, (ref.video_id for ref in corpus), out=out)
+    if config.keep_features is not None:
+        stored = _extracted(config, peek, config.keep_features, address, local_cpus)
     with RunLock(store, run_id, wait=config.run.wait_lock):
         clean_leftovers(store, f"{tables.CLIPS}run_date=")
         check_output(store)
@@ -134,16 +136,26 @@ def score(
             return told
 
 
-def _with_features(config: ScoreConfig, address: str | None, local_cpus: int | None) -> ScoreConfig:
-    """Extract features first when they are to be kept; returns the settings that score them."""
-    if config.keep_features is None:
-        return config
+def _extracted(
+    config: ScoreConfig,
+    peek: CheckpointPeek,
+    out: str,
+    address: str | None,
+    local_cpus: int | None,
+) -> StoredFeatures:
+    """Extract the corpus into an output of its own; returns its features."""
     parts = {name: getattr(config.extraction, name) for name in FeaturesConfig.model_fields}
     extraction = ExtractConfig(
-        **parts, corpus=config.corpus, resources=config.resources, run=config.run
+        **parts, corpus=config.corpus, resources=config.resources, run=RunConfig()
     )
-    extract(extraction, config.keep_features, address=address, local_cpus=local_cpus)
-    return config.model_copy(update={"features": config.keep_features, "keep_features": None})
+    extract(
+        extraction,
+        out,
+        address=address,
+        local_cpus=local_cpus,
+        check=lambda info: check_extractors(peek.features, info),
+    )
+    return StoredFeatures.at(out, peek)
 
 
 def _context(
@@ -196,7 +208,8 @@ def _finish(work: _Work, report: PoolReport | None = None, layout: Plan | None =
     run_id = work.context.run_id
     keeper.settle(work.corpus)  # 5
     guard = LockGuard(store.raw_uri, run_id)
-    tables.derive_videos(store, config.level, _summing(work), guard)  # 6
+    recipe = tables.Recipe(config.level, work.peek.digest, work.context.fingerprint, _summing(work))
+    tables.derive_videos(store, recipe, guard)  # 6
     summary = summarise(
         work.counts, keeper, report=report, layout=layout, run_id=run_id, started=work.started
     )
@@ -204,12 +217,13 @@ def _finish(work: _Work, report: PoolReport | None = None, layout: Plan | None =
         config=config,
         peek=work.peek,
         store=store,
-        uris={ref.video_id: ref.uri for ref in work.corpus},
+        listed={ref.video_id: ref for ref in work.corpus},
         prepared=work.prepared,
         run=summary,
         failures=list(keeper.failures.rows()),
         guard=guard,
         say=keeper.line.say,
+        uncertainty=functools.partial(_uncertainty, config.checkpoint, work.peek.digest),
     )
     return tell(scored)  # 7 to 9
 

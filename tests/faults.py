@@ -230,8 +230,8 @@ def blur_face(media: Media, points: F64, sigma: float, span: Span | None = None)
 def freeze_mouth(media: Media, points: F64, span: Span) -> Media:
     """Hold the lower face as it is at the start of ``span``, moving with the head.
 
-    The patch (nose base to chin) follows the steady points of the face by a similarity transform
-    and is laid over each picture with a soft edge.
+    The patch (nose base to chin) follows the steady points of the face by an affine map, so that it
+    narrows as the head turns, and is laid over each picture with a soft edge.
 
     Args:
         media: The video.
@@ -255,9 +255,8 @@ def freeze_mouth(media: Media, points: F64, span: Span) -> Media:
     # The mesh trembles a little, which must not make the mouth tremble.
     steady = savgol_filter(points[:, STEADY], 7, 2, axis=0)
     for i in held:
-        moved, _ = cv2.estimateAffinePartial2D(
-            steady[held.start], steady[i], method=cv2.LMEDS, confidence=0.999
-        )
+        here = np.c_[steady[held.start], np.ones(len(STEADY))]
+        moved = np.linalg.lstsq(here, steady[i], rcond=None)[0].T
         size = first.shape[1::-1]
         patch = cv2.warpAffine(first, moved, size, flags=cv2.INTER_CUBIC)
         place = cv2.warpAffine(mask, moved, size)

@@ -18,6 +18,7 @@ from jobs import score, select
 from pipelines.config import load_config
 from pipelines.scoring.config import ScoreConfig
 from pipelines.scoring.exported import COUNTERS, GAUGES
+from pipelines.scoring.gate import check_gate
 from pipelines.scoring.gate_config import load_gate
 from pipelines.selection import select as selected
 from tests.pipelines.scoring.score_tables import corpus, write_output
@@ -94,7 +95,8 @@ def test_every_scoring_command_is_understood() -> None:
         assert config.checkpoint
         assert args.out
         gate = str(args.gate).removeprefix("/opt/talkmos/")
-        assert load_gate(str(ROOT / gate)), call
+        check_gate(load_gate(str(ROOT / gate)), with_baseline=bool(args.baseline))
+        assert args.baseline != args.out
 
 
 def test_every_selection_is_understood(tmp_path: Path) -> None:

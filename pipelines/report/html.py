@@ -67,6 +67,11 @@ def name_of(text: object, limit: int = 80) -> str:
     return display_text(str(text), limit)
 
 
+def isolated(text: object, limit: int = 80) -> Html:
+    """Show an external name whose writing direction changes nothing around it (``<bdi>``)."""
+    return el("bdi", name_of(text, limit))
+
+
 def finite(value: Any) -> float | None:
     """Return ``value`` as a finite float, or ``None`` when it is missing, NaN or infinite."""
     if value is None:

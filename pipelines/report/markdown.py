@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from pipelines.uris import display_text
 
+_NOTHING = "\u200b"  # breaks an @channel without being seen
+
 
 class Markup(str):
     """Text that is Markdown already, such as figures; everything else is escaped."""
@@ -13,12 +15,15 @@ class Markup(str):
 
 
 def text(value: object) -> str:
-    """Show text from outside: control characters visible, no character means markup."""
+    """Show text from outside: control characters visible, no character means markup.
+
+    An ``@`` is followed by a space without width, so that it calls nobody.
+    """
     if isinstance(value, Markup):
         return value
     shown = display_text(str(value), 300)
     shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", shown)
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", shown).replace("@", f"@{_NOTHING}")
 
 
 def bullets(texts: Sequence[object]) -> list[str]:
@@ -35,5 +40,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 
 
 def code(value: object) -> str:
-    """Show an external name as code: nobody is called by an ``@`` in it."""
-    return f"`{display_text(str(value), 200).replace('`', chr(39))}`"
+    """Show an external name as code; an ``@`` or ``<`` in it calls nobody.
+
+    Not every chat leaves code alone: such a character is followed by a space without width.
+    """
+    shown = display_text(str(value), 200).replace("`", "'")
+    return f"`{re.sub('([@<])', f'{chr(92)}1{_NOTHING}', shown)}`"

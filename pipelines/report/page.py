@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.report.assets import SCRIPT, STYLE
-from pipelines.report.html import DASH, Html, el, escape, finite, name_of, number
+from pipelines.report.html import DASH, Html, el, escape, finite, isolated, name_of, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,11 @@ def figure_cell(value: float | None, digits: int = 3) -> Cell:
     """Make the cell of a figure; an undefined one shows a dash and sorts last."""
     known = finite(value)
     return Cell(DASH if known is None else number(known, digits), known)
+
+
+def name_cell(text: object, limit: int = 80) -> Cell:
+    """Make the cell of an external name, which is sorted by what is shown of it."""
+    return Cell(isolated(text, limit), name_of(text, limit))
 
 
 def table(
@@ -183,6 +188,11 @@ def facts(values: Mapping[str, object]) -> Html:
 def code(text: object) -> Html:
     """Show a digest, a path or a URI."""
     return el("code", name_of(text, 300))
+
+
+def code_name(text: object) -> Html:
+    """Show a name or URI from outside as code, isolated from the direction of what is around."""
+    return el("code", isolated(text, 300))
 
 
 def page(

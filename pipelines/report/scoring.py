@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from actors.findings_sync import LEAST_CONFIDENCE
 from pipelines.report.html import Html, el, join, name_of
-from pipelines.report.page import Cell, Column, Section, code, facts, page, table
+from pipelines.report.page import Column, Section, code_name, facts, name_cell, page, table
 from pipelines.report.scoring_assets import SCRIPT, STYLE
 from pipelines.report.scoring_change import change
 from pipelines.report.scoring_choice import BEST, WORST, best_and_worst
@@ -13,6 +14,7 @@ from pipelines.report.scoring_spread import distributions, tiles
 from pipelines.report.scoring_table import NEED, all_videos, failures
 from pipelines.report.scoring_verdict import (
     DEMONSTRATION,
+    foreign,
     has_intervals,
     is_demonstration,
     provenance,
@@ -41,18 +43,23 @@ def scoring_report(found: ReportFacts, *, worst: int = WORST, best: int = BEST) 
     columns = found.videos.select(NEED).to_pydict()
     chosen = best_and_worst(found.videos, worst, best)
     flag = is_demonstration(found)
+    seeded = bool(found.provenance.get("demonstration"))
     sections = [
         Section("summary", "In short", join([verdict(found.gate), said(found), tiles(columns)])),
         Section("leaderboard", "Leaderboard", leaderboard(found.leaderboard)),
-        Section("change", "Change against the baseline", change(found.change)),
+        Section(
+            "change",
+            "Change against the baseline",
+            change(found.change, found.provenance.get("baseline")),
+        ),
         Section("distributions", "Distributions", distributions(columns)),
         Section("worst", "Worst videos", _worst(found, chosen.worst)),
         Section("best", "Best videos", _best(found, chosen.best)),
         Section("standouts", "What stands out", _standouts(found.standouts)),
-        Section("videos", "All videos", all_videos(found.videos, TABLE)),
+        Section("videos", "All videos", all_videos(found.videos, TABLE, seeded=seeded)),
         Section("failures", "Failures", failures(found.failures)),
         Section("provenance", "Provenance", provenance(found)),
-        Section("reading", "How to read this", _reading()),
+        Section("reading", "How to read this", _reading(foreign(found))),
     ]
     source = found.provenance
     title = "Scoring report"
@@ -61,7 +68,7 @@ def scoring_report(found: ReportFacts, *, worst: int = WORST, best: int = BEST) 
     when = name_of(source.get("started") or "at an unknown time", 40)
     return page(
         title,
-        join(["scored ", when, ", checkpoint ", code(str(source.get("digest") or "unknown"))]),
+        join(["scored ", when, ", checkpoint ", code_name(str(source.get("digest") or "unknown"))]),
         sections,
         banner=DEMONSTRATION if flag else "",
         footer=f"TalkMOS {name_of(source.get('code_version') or '', 60)}",
@@ -77,7 +84,10 @@ def _worst(found: ReportFacts, rows: Sequence[int]) -> Html:
     if len(rows) > 1:
         intro = f"The {len(rows):,} videos with the lowest overall quality, the worst first."
     if has_intervals(found):
-        intro += " Whiskers are calibrated intervals."
+        intro += (
+            " Whiskers are calibrated intervals; one over the whole scale means that the labelled "
+            "videos are too few or too different for a narrower one."
+        )
     intro += " Shaded stretches in the curves are the findings."
     return join([el("p", intro), video_cards(found, rows)])
 
@@ -95,9 +105,9 @@ def _standouts(items: Sequence[dict[str, Any]]) -> Html:
         return el("p", "No video stands out against the corpus or its generator.", class_="quiet")
     rows = [
         [
-            Cell(name_of(item["video_id"], 120), str(item["video_id"])),
+            name_cell(item["video_id"], 120),
             _when(item),
-            name_of(item["text"], 300),
+            name_cell(item["text"], 300),
         ]
         for item in items[:STANDOUTS]
     ]
@@ -114,7 +124,7 @@ def _when(item: dict[str, Any]) -> str:
     return known(span(item.get("start_s"), item.get("end_s")))
 
 
-def _reading() -> Html:
+def _reading(unlike: str) -> Html:
     return facts(
         {
             "Scores": "What a panel of people would probably say, from 1 (bad) to 5 (excellent). A "
@@ -126,11 +136,12 @@ def _reading() -> Html:
             "same kind been made. They are no intervals of single videos.",
             "Undefined": "A video without sound has no lip sync and no audio quality. What is "
             "undefined is shown as such, counts nowhere as 0 and is left out of means.",
-            "Unlike training": "The video is farther from the training videos than nearly all of "
-            "them are from each other. Its score is a guess, whatever its interval says.",
+            "Unlike training": unlike,
             "Findings": "What rules without any weights found in picture and sound, with its time. "
             "A likely cause, not a proof.",
             "Offset, LSE-C": "SyncNet's measures: how far sound and picture are apart (above 0 the "
-            "sound leads), and how clear that is (higher is better).",
+            "sound leads), and how clear that is (higher is better). Below an LSE-C of "
+            f"{LEAST_CONFIDENCE:g} the offset is not trusted; from seeded (random) weights neither "
+            "is shown.",
         }
     )

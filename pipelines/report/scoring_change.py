@@ -8,16 +8,34 @@ from pipelines.report.charts import heat_map
 from pipelines.report.html import Html, el, finite, join, name_of, number
 from pipelines.report.names import SHORT
 from pipelines.report.notes import Notes
-from pipelines.report.page import Cell, Column, code, details, figure, figure_cell, grid, table
+from pipelines.report.page import (
+    Cell,
+    Column,
+    code_name,
+    details,
+    figure,
+    figure_cell,
+    grid,
+    name_cell,
+    table,
+)
 from pipelines.report.scoring_leaderboard import difference_cell
-from pipelines.report.scoring_words import NO_REASON, ORDER, known, p_value, signed
+from pipelines.report.scoring_words import NO_REASON, ORDER, known, named, p_value, signed
 
+NOTHING_SHARED = "none of its videos has scores in this run, so nothing can be compared."
 DRAWN, LISTED, IDS = 20, 200, 20
 _FULL = 0.5  # points of the scale that have the fullest colour at least
 
 
-def change(found: Mapping[str, Any] | None) -> Html:
-    """Show the change of every task, by generator, and the videos that moved most."""
+def change(found: Mapping[str, Any] | None, baseline: str | None = None) -> Html:
+    """Show the change of every task, by generator, and the videos that moved most.
+
+    Args:
+        found: See :mod:`pipelines.scoring.baseline`; None when nothing could be compared.
+        baseline: Where the baseline is; None when none was given.
+    """
+    if found is None and baseline:
+        return el("p", "Baseline ", code_name(baseline), f": {NOTHING_SHARED}")
     if found is None:
         return el("p", "No baseline was given.", class_="quiet")
     parts: list[object] = [el("p", *_said(found)), _tasks(found), *_generators(found)]
@@ -50,7 +68,7 @@ def _said(found: Mapping[str, Any]) -> list[object]:
     both = videos.get("both", 0)
     parts: list[object] = [
         f"{both:,} video{'s are' if both != 1 else ' is'} in this run and in ",
-        code(found.get("baseline") or "the baseline"),
+        code_name(found.get("baseline") or "the baseline"),
         (
             f", {videos.get('same_content', 0):,} of them with the same content; "
             f"{videos.get('only_here', 0):,} only here, {videos.get('only_there', 0):,} only "
@@ -65,8 +83,8 @@ def _said(found: Mapping[str, Any]) -> list[object]:
         )
     absent = found.get("absent_generators") or []
     if absent:
-        names = ", ".join(known(name) for name in absent[:IDS])
-        parts.append(f"Only in the baseline: {names}{' and more' * (len(absent) > IDS)}.")
+        names = join([named(name) for name in absent[:IDS]], ", ")
+        parts += ["Only in the baseline: ", names, f"{' and more' * (len(absent) > IDS)}."]
     return parts
 
 
@@ -119,7 +137,7 @@ def _generators(found: Mapping[str, Any]) -> list[Html]:
     notes = Notes()
     listed = [
         [
-            Cell(known(row.get("name")), str(row.get("name"))),
+            name_cell(known(row.get("name"))),
             Cell(f"{row.get('videos', 0):,}", row.get("videos", 0)),
             *(_generator_cell(row.get(task) or {}, notes) for task in ORDER),
         ]
@@ -150,8 +168,8 @@ def _moved(rows: Sequence[Mapping[str, Any]], key: str) -> Html:
     ]  # fmt: skip
     listed = [
         [
-            Cell(name_of(row["video_id"], 120), str(row["video_id"])),
-            known(row.get("generator")),
+            name_cell(row["video_id"], 120),
+            name_cell(known(row.get("generator"))),
             figure_cell(row.get("before"), 2),
             figure_cell(row.get("after"), 2),
             Cell(signed(row["difference"]), row["difference"]),
@@ -170,7 +188,7 @@ def _only(found: Mapping[str, Any]) -> Html | None:
         total = videos.get(key, len(names))
         if names:
             more = total - len(names)
-            items = [el("li", code(name)) for name in names]
+            items = [el("li", code_name(name)) for name in names]
             items += [el("li", f"and {more:,} more")] if more > 0 else []
             parts.append(details(f"{title}: {total:,}", el("ul", *items)))
     return join(parts) if parts else None

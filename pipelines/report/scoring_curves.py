@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from actors.findings_sync import LEAST_CONFIDENCE
 from actors.types import FPS
 from model.tasks import HIGH, LOW, TASKS
 from pipelines.report.charts import Line, Span, line_chart
 from pipelines.report.html import Html, el, finite, join
 from pipelines.report.names import SHORT
 from pipelines.report.page import figure
-from pipelines.report.scoring_words import known, span
+from pipelines.report.scoring_words import SEEDED_SYNC, doubt, known, span
 from pipelines.scoring.columns import CURVE_HZ
 
 Clips = Sequence[Mapping[str, Any]]
@@ -18,12 +19,13 @@ CLIPS_NEED = ["video_id", "clip_index", "start_s", "end_s", *TASKS, "sync_offset
 _OFFSET_MS = 200.0  # the axis of offsets shows this much at least: 40 ms is no mountain
 
 
-def curves(clips: Clips, findings: Sequence[Mapping[str, Any]]) -> Html:
+def curves(clips: Clips, findings: Sequence[Mapping[str, Any]], *, seeded: bool = False) -> Html:
     """Draw a video's curves above one axis of time; what was found is shaded.
 
     Args:
         clips: Rows of the table of clips, the columns ``CLIPS_NEED``, in order of time.
         findings: Of the video: ``start_s``, ``end_s``, ``text``.
+        seeded: SyncNet has random weights: its curves are withheld.
     """
     ends = (clips[0]["start_s"], max(clip["end_s"] for clip in clips))
     spans = [
@@ -32,7 +34,13 @@ def curves(clips: Clips, findings: Sequence[Mapping[str, Any]]) -> Html:
         # A stretch over everything would only tint the picture.
         if (end := part["end_s"]) - (start := part["start_s"]) < 0.9 * (ends[1] - ends[0])
     ]
-    offsets = [_scaled(clip["sync_offset"], 1000 / FPS) for clip in clips]
+    offsets = [_scaled(None if seeded else clip["sync_offset"], 1000 / FPS) for clip in clips]
+    doubted = [doubt(clip["sync_confidence"]) is not None for clip in clips]
+    sync = [_steps("offset", clips, _only(offsets, doubted, wanted=False), 5)]
+    if any(value is not None for value in _only(offsets, doubted, wanted=True)):
+        name = f"not trusted (LSE-C below {LEAST_CONFIDENCE:g})"
+        sync.append(_steps(name, clips, _only(offsets, doubted, wanted=True), 7))
+    sync = [line for line in sync if _defined(line)]
     largest = max((abs(value) for value in offsets if value is not None), default=0.0)
     reach = max(_OFFSET_MS, 1.1 * largest)
     scores = [
@@ -41,10 +49,9 @@ def curves(clips: Clips, findings: Sequence[Mapping[str, Any]]) -> Html:
     ]
     shown = [
         ("Scores", "of each clip", scores, (LOW, HIGH), 230.0),
-        ("Sync offset", "ms, above 0: sound leads", [_steps("offset", clips, offsets, 5)],
-         (-reach, reach), 150.0),
+        ("Sync offset", "ms, above 0: sound leads", sync, (-reach, reach), 150.0),
         ("Sync confidence", "LSE-C", [_steps("confidence", clips,
-         [clip["sync_confidence"] for clip in clips], 5)], None, 150.0),
+         [None if seeded else clip["sync_confidence"] for clip in clips], 5)], None, 150.0),
         ("Lip opening", "in eye distances", [_fine("lip opening", clips, "lip_opening", 2)],
          None, 150.0),
         ("Loudness", "dBFS", [_fine("loudness", clips, "loudness", 3)], None, 150.0),
@@ -62,9 +69,22 @@ def curves(clips: Clips, findings: Sequence[Mapping[str, Any]]) -> Html:
         )
         for title, note, lines, y_range, height in defined
     ]  # fmt: skip
-    said = f"Undefined throughout: {', '.join(missing)}." if missing else ""
+    if seeded and any(finite(clip["sync_offset"]) is not None for clip in clips):
+        missing = [title for title in missing if not title.startswith("sync")]
+        said = f"Sync offset and confidence are {SEEDED_SYNC}."
+    else:
+        said = ""
+    if missing:
+        said += f" Undefined throughout: {', '.join(missing)}."
     return join([el("div", *drawn, class_="curves"), el("p", said, class_="quiet small") if said
                  else None])  # fmt: skip
+
+
+def _only(
+    values: Sequence[float | None], doubted: Sequence[bool], *, wanted: bool
+) -> list[float | None]:
+    pairs = zip(values, doubted, strict=True)
+    return [value if flag is wanted else None for value, flag in pairs]
 
 
 def _defined(line: Line) -> bool:

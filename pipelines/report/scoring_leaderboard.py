@@ -8,13 +8,14 @@ from pipelines.report.charts import Bar, bars
 from pipelines.report.html import DASH, MINUS, Html, el, finite, join, number
 from pipelines.report.names import SHORT
 from pipelines.report.notes import Notes, interval
-from pipelines.report.page import Cell, Column, details, figure, grid, table
-from pipelines.report.scoring_words import NO_REASON, ORDER, known, p_value, signed
+from pipelines.report.page import Cell, Column, details, figure, grid, name_cell, table
+from pipelines.report.scoring_words import NO_REASON, ORDER, known, named, p_value, signed
 from pipelines.scoring.pairing import UNKNOWN
 
 DRAWN = 20
 LISTED = 200
 PAIRS = 500
+_SHOWN = 0.01  # the smallest difference that figures show
 
 
 def leaderboard(board: Mapping[str, Any]) -> Html:
@@ -63,6 +64,55 @@ def winner(pair: Mapping[str, Any]) -> tuple[object, object]:
     return (a, b) if (finite(pair.get("difference")) or 0.0) >= 0 else (b, a)
 
 
+def over(board: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
+    """Say what a comparison averages over: the units that both have, or all that each has."""
+    count = int(finite(pair.get("n")) or 0)
+    name = {"speaker": "speaker", "name": "name"}.get(str(board.get("pair_by")), "unit")
+    units = f"{count:,} {{}}{name}{'s' * (count != 1)}"
+    if pair.get("method") == "unpaired":
+        return f"unpaired, {units.format('')} in all, none shared"
+    return f"over the {units.format('shared ')}"
+
+
+def opposite(board: Mapping[str, Any], pair: Mapping[str, Any]) -> str | None:
+    """Say that a tested difference contradicts the means in the leaderboard; None if not."""
+    difference = finite(pair.get("difference"))
+    rows = {row.get("name"): row for row in board.get("generators") or []}
+    task = str(pair.get("task"))
+    a, b = (mean_of(rows.get(pair.get(side)) or {}, task) for side in ("a", "b"))
+    if difference is None or a is None or b is None:
+        return None
+    if min(abs(difference), abs(a - b)) < _SHOWN / 2 or (difference > 0) is (a > b):
+        return None
+    return (
+        f"the means over all their videos say the opposite: {signed(a - b)}, compared "
+        f"{signed(difference)}"
+    )
+
+
+def finding(board: Mapping[str, Any], pair: Mapping[str, Any]) -> list[object]:
+    """Say which of two generators is better, by how much and over what; names are isolated."""
+    better, worse = winner(pair)
+    gap = abs(finite(pair.get("difference")) or 0.0)
+    p = p_value(pair.get("p_adjusted"))
+    against = opposite(board, pair)
+    return [
+        named(better), " above ", named(worse),
+        f" by {number(gap, 2)} {over(board, pair)} (p {'' if p.startswith('<') else '= '}{p})",
+        f"; CAUTION: {against}" if against else "",
+    ]  # fmt: skip
+
+
+def pairing(board: Mapping[str, Any]) -> str:
+    """Say what makes videos one unit, and why; empty when the leaderboard does not say."""
+    by, reason = board.get("pair_by"), board.get("pair_reason")
+    if not by:
+        return ""
+    same = {"speaker": "speaker", "name": "name"}.get(str(by), f"unit ({known(by)})")
+    why = f" ({known(reason, 300)})" if reason else ""
+    return f" Videos of the same {same} belong together{why}."
+
+
 def _said(board: Mapping[str, Any]) -> str:
     level = finite(board.get("level"))
     name = "Intervals" if level is None else f"{100 * level:g} % intervals"
@@ -70,7 +120,7 @@ def _said(board: Mapping[str, Any]) -> str:
         f"Mean scores over videos from {LOW:g} to {HIGH:g}, higher is better, best overall "
         f"quality first. {name} by bootstrap: where the mean would probably lie for other videos "
         "of the same kind."
-    )
+    ) + pairing(board)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], by: str) -> Html:
@@ -81,7 +131,7 @@ def _table(rows: Sequence[Mapping[str, Any]], by: str) -> Html:
     ]
     listed = [
         [
-            Cell(known(row.get("name")), str(row.get("name"))),
+            name_cell(known(row.get("name"))),
             _rank(row),
             Cell(f"{row.get('videos', 0):,}", row.get("videos", 0)),
             *(_cell(row, task, notes) for task in ORDER),
@@ -112,7 +162,7 @@ def _cell(row: Mapping[str, Any], task: str, notes: Notes) -> Cell:
         below = el("small", "no interval", notes.mark(reason))
     count = found.get("n")
     few = count is not None and count != row.get("videos")
-    return Cell(join([number(value, 2), below, el("small", f"n = {count:,}") if few else None]),
+    return Cell(join([number(value, 2), below, el("small", f"{count:,} videos") if few else None]),
                 value)  # fmt: skip
 
 
@@ -162,7 +212,7 @@ def _differences(board: Mapping[str, Any]) -> Html:
             "larger differences."
         )
     items = [el("li", el("b", f"{SHORT[task]}: "), *_sentence(board, task)) for task in ORDER]
-    folded = details(f"All {len(pairs):,} comparisons", _pairs(pairs))
+    folded = details(f"All {len(pairs):,} comparisons", _pairs(board, pairs))
     return join([
         el("h3", "Who differs from whom"), el("p", " ".join(said)), el("ul", *items), folded,
     ])  # fmt: skip
@@ -181,25 +231,17 @@ def _sentence(board: Mapping[str, Any], task: str) -> list[object]:
         # When each of them has a reservation, it is the news.
         doubts = [pair.get("reason") for pair in tested]
         return [f"{said}: {known(doubts[0], 200)}" if all(doubts) else said]
-    words = []
-    for pair in found[:6]:
-        better, worse = winner(pair)
-        gap = abs(finite(pair.get("difference")) or 0.0)
-        p = p_value(pair.get("p_adjusted"))
-        words.append(
-            f"{known(better)} above {known(worse)} by {number(gap, 2)} "
-            f"(p {'' if p.startswith('<') else '= '}{p})"
-        )
+    words = [join(finding(board, pair)) for pair in found[:6]]
     more = len(found) - len(words)
-    return ["; ".join(words), f"; and {more:,} more" if more > 0 else None]
+    return [join(words, "; "), f"; and {more:,} more" if more > 0 else None]
 
 
-def _pairs(pairs: Sequence[Mapping[str, Any]]) -> Html:
+def _pairs(board: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> Html:
     notes = Notes()
     columns = [
         Column("a", "name"), Column("b", "name"), Column("task"),
-        *(Column(name, "number") for name in ("n", f"a {MINUS} b", "p", "p corrected")),
-        Column("significant"), Column("test"),
+        *(Column(name, "number") for name in ("units", f"a {MINUS} b", "p", "p corrected")),
+        Column("significant"), Column("paired"),
     ]  # fmt: skip
     rows = []
     for pair in pairs[:PAIRS]:
@@ -207,21 +249,32 @@ def _pairs(pairs: Sequence[Mapping[str, Any]]) -> Html:
         corrected = finite(pair.get("p_adjusted"))
         rows.append(
             [
-                known(pair.get("a")),
-                known(pair.get("b")),
+                name_cell(known(pair.get("a"))),
+                name_cell(known(pair.get("b"))),
                 SHORT.get(str(pair.get("task")), str(pair.get("task"))),
                 Cell("0" if count is None else f"{count:,.0f}", count or 0.0),
-                difference_cell(pair, notes),
+                _against(difference_cell(pair, notes), opposite(board, pair), notes),
                 Cell(p_value(pair.get("p")), finite(pair.get("p"))),
                 Cell(p_value(corrected), corrected),
                 _verdict(pair, notes),
-                str(pair.get("method") or ""),
+                {"paired": "yes", "unpaired": "no: nothing is shared"}.get(
+                    str(pair.get("method")), "not said"
+                ),
             ]
         )
     more = len(pairs) - PAIRS
     cut = el("p", f"And {more:,} more, in summary.json.", class_="quiet") if more > 0 else None
-    return join([table(columns, rows, label="Paired comparisons", tall=len(rows) > 15),
+    said = el(
+        "p",
+        "Units: those that both have; where the comparison is not paired, those of both together.",
+        class_="quiet",
+    )
+    return join([said, table(columns, rows, label="Comparisons of generators", tall=len(rows) > 15),
                  notes.listed(), cut])  # fmt: skip
+
+
+def _against(cell: Cell, why: str | None, notes: Notes) -> Cell:
+    return cell if why is None else Cell(join([cell.shown, notes.mark(why)]), cell.sort)
 
 
 def _verdict(pair: Mapping[str, Any], notes: Notes) -> object:
@@ -236,5 +289,9 @@ def difference_cell(found: Mapping[str, Any], notes: Notes) -> Cell:
     if value is None:
         return Cell(join(["undefined", notes.mark(str(found.get("reason") or NO_REASON))]))
     low, high = finite(found.get("low")), finite(found.get("high"))
-    bounds = None if low is None or high is None else f"[{signed(low)}, {signed(high)}]"
-    return Cell(join([signed(value), el("small", bounds) if bounds else None]), value)
+    below = None
+    if low is not None and high is not None:
+        below = el("small", f"[{signed(low)}, {signed(high)}]")
+    elif found.get("reason"):
+        below = el("small", "no interval", notes.mark(str(found["reason"])))
+    return Cell(join([signed(value), below]), value)

@@ -30,6 +30,14 @@ def reasons(columns: Columns, task: str) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+def without_scores(columns: Columns) -> int:
+    """Count the videos that have no score in any task."""
+    return sum(
+        all(finite(value) is None for value in row)
+        for row in zip(*(columns[task] for task in TASKS), strict=True)
+    )
+
+
 def tiles(columns: Columns) -> Html:
     """Show the mean of each task large, with the spread of its videos."""
     return el("div", *(_tile(columns, task) for task in ORDER), class_="tiles")
@@ -44,7 +52,7 @@ def _tile(columns: Columns, task: str) -> Html:
         return tile(title, "undefined", below, defined=False)
     count = len(columns[task]) - sum(reasons(columns, task).values())
     low, high = quantiles(columns[task], (0.05, 0.95))
-    bits = [f"n = {count:,}"]
+    bits = [f"{count:,} video{'s' * (count != 1)}"]
     if missing:
         bits.append(", ".join(missing))
     spread = f"5 to 95 %: {number(low, 2)} to {number(high, 2)}"
@@ -70,7 +78,8 @@ def distributions(columns: Columns) -> Html:
                 boxes(items, title=f"{title} by generator", x_label="score", low=LOW, high=HIGH)
             )
         missing = sum(reasons(columns, task).values())
-        note = f"n = {len(columns[task]) - missing:,}"
+        count = len(columns[task]) - missing
+        note = f"{count:,} video{'s' * (count != 1)}"
         charts.append(figure(join(shown), title, note + (f", {missing:,} without" * bool(missing))))
     said = "Upper pictures: all videos, as shares."
     if len(groups) > 1:

@@ -8,9 +8,9 @@ from model.tasks import TASKS
 from pipelines.report.html import DASH, Html, el, finite, join, name_of, number
 from pipelines.report.names import SHORT
 from pipelines.report.notes import Notes, interval
-from pipelines.report.page import Cell, Column, code, figure_cell, table
+from pipelines.report.page import Cell, Column, code_name, figure_cell, name_cell, table
 from pipelines.report.scoring_choice import ranking
-from pipelines.report.scoring_words import NO_REASON, ORDER, known, span
+from pipelines.report.scoring_words import NO_REASON, ORDER, doubt, known, span
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,25 +21,27 @@ FAILURES = 300
 KEY = "all-videos"
 NEED = [
     "video_id", "generator", "speaker", "start_s", "end_s", "has_sound", "sync_offset",
-    "sync_confidence", "ood", "worst_start_s", "worst_end_s", "cause",
+    "sync_confidence", "ood", "demonstration", "worst_start_s", "worst_end_s", "cause",
     *(f"{task}{end}" for task in TASKS for end in ("", "_low", "_high", "_reason")),
 ]  # fmt: skip
 _GENERATOR = 1 + len(ORDER)  # the column that the list of choices filters
 
 
-def all_videos(videos: "pa.Table", where: str) -> Html:
+def all_videos(videos: "pa.Table", where: str, *, seeded: bool = False) -> Html:
     """List the videos, the worst first, with fields that filter them.
 
     Args:
         videos: Rows of :func:`pipelines.scoring.columns.video_schema`.
         where: Where the whole table is, in words.
+        seeded: Every video was scored with seeded (random) weights, whatever its row says.
     """
     order = ranking(videos)
     if not order:
         return el("p", "No video was scored.", class_="quiet")
     rows = videos.select(NEED).take(order[:LISTED]).to_pylist()
     notes = Notes()
-    built = table(_columns(), [_row(row, notes) for row in rows], label="All videos", key=KEY)
+    listed = [_row(row, notes, seeded=seeded or bool(row["demonstration"])) for row in rows]
+    built = table(_columns(), listed, label="All videos", key=KEY)
     said = [f"{len(order):,} video{'s' * (len(order) != 1)}, the worst overall first."]
     if len(order) > LISTED:
         said = [
@@ -69,23 +71,35 @@ def _columns() -> list[Column]:
     ]
 
 
-def _row(row: Mapping[str, Any], notes: Notes) -> list[object]:
+def _row(row: Mapping[str, Any], notes: Notes, *, seeded: bool) -> list[object]:
     start, end = finite(row["start_s"]) or 0.0, finite(row["end_s"]) or 0.0
-    frames = finite(row["sync_offset"])
     worst = finite(row["worst_start_s"])
     stretch = span(worst, row["worst_end_s"]) if worst is not None else DASH
     return [
-        Cell(name_of(row["video_id"], 80), str(row["video_id"])),
+        name_cell(row["video_id"], 80),
         *(_score(row, task, notes) for task in ORDER),
-        known(row["generator"]),
-        known(row["speaker"], 40),
+        name_cell(known(row["generator"])),
+        name_cell(known(row["speaker"], 40), 40),
         figure_cell(end - start, 1),
-        figure_cell(None if frames is None else 1000 * frames / FPS, 0),
-        figure_cell(row["sync_confidence"], 1),
+        *_sync(row, notes, seeded=seeded),
         stretch,
-        name_of(row["cause"] or DASH, 120),
+        name_cell(row["cause"] or DASH, 120),
         {None: "not known", True: "yes", False: "no"}[row["ood"]],
     ]
+
+
+def _sync(row: Mapping[str, Any], notes: Notes, *, seeded: bool) -> list[Cell]:
+    """Make the cells of offset and LSE-C; an offset without trust is marked."""
+    frames, confidence = finite(row["sync_offset"]), finite(row["sync_confidence"])
+    if frames is None and confidence is None:
+        return [figure_cell(None), figure_cell(None)]
+    why = doubt(confidence, seeded=seeded)
+    if seeded:
+        return [Cell(join([DASH, notes.mark(f"sync {why}")])) for _ in range(2)]
+    shown = figure_cell(None if frames is None else 1000 * frames / FPS, 0)
+    if why and frames is not None:
+        shown = Cell(join([shown.shown, notes.mark(f"offset {why}")]), shown.sort)
+    return [shown, figure_cell(confidence, 1)]
 
 
 def _score(row: Mapping[str, Any], task: str, notes: Notes) -> Cell:
@@ -137,10 +151,10 @@ def failures(failed: Sequence[Mapping[str, Any]]) -> Html:
         return el("p", "Every video of the corpus was scored.")
     rows = [
         [
-            Cell(code(_name(item)), name_of(_name(item), 300)),
+            Cell(code_name(_name(item)), name_of(_name(item), 300)),
             known(item.get("stage"), 40),
             known(item.get("reason"), 60),
-            name_of(item.get("message") or DASH, 500),
+            name_cell(item.get("message") or DASH, 500),
             Cell(str(item.get("attempts") or DASH), finite(item.get("attempts"))),
         ]
         for item in failed[:FAILURES]

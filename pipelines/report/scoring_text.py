@@ -9,10 +9,17 @@ from pipelines.report.html import finite, number
 from pipelines.report.markdown import Markup, bullets, code, table, text
 from pipelines.report.names import SHORT
 from pipelines.report.notes import interval
-from pipelines.report.scoring_change import sentence
+from pipelines.report.scoring_change import NOTHING_SHARED, sentence
 from pipelines.report.scoring_choice import BEST, best_and_worst
-from pipelines.report.scoring_leaderboard import mean_of, ranked, significant, winner
-from pipelines.report.scoring_spread import mean, reasons
+from pipelines.report.scoring_leaderboard import (
+    mean_of,
+    opposite,
+    over,
+    ranked,
+    significant,
+    winner,
+)
+from pipelines.report.scoring_spread import mean, reasons, without_scores
 from pipelines.report.scoring_table import NEED, by_reason
 from pipelines.report.scoring_verdict import DEMONSTRATION, is_demonstration
 from pipelines.report.scoring_words import ORDER, known, p_value, score, signed, span
@@ -40,11 +47,16 @@ def summary_json(found: ReportFacts) -> dict[str, Any]:
     """
     columns = found.videos.select(NEED).to_pydict()
     chosen = best_and_worst(found.videos, WORST, BEST)
+    none = without_scores(columns)
     flags = [flag for flag in columns["ood"] if flag is not None]
     summary = {
         "schema_version": SCHEMA_VERSION,
         "provenance": {k: v for k, v in found.provenance.items() if k != "model_card"},
-        "counts": dict(found.counts),
+        "counts": {
+            **found.counts,
+            "with_scores": len(columns["video_id"]) - none,
+            "without_scores": none,
+        },
         "demonstration": is_demonstration(found),
         "gate": found.gate,
         "tasks": {task: _task(columns, task) for task in TASKS},
@@ -122,6 +134,9 @@ def markdown_summary(found: ReportFacts, where: str = "report.html beside this f
     lines += ["", "## Leaderboard", "", *_board(found.leaderboard)]
     if found.change is not None:
         lines += ["", "## Change against the baseline", "", *_change(found.change)]
+    elif source.get("baseline"):
+        lines += ["", "## Change against the baseline", ""]
+        lines += [f"Baseline {code(source['baseline'])}: {NOTHING_SHARED}"]
     lines += ["", "## Worst videos", "", *_worst(found)]
     failed = by_reason(found.failures)
     if failed:
@@ -160,10 +175,12 @@ def _gate(gate: Mapping[str, Any] | None) -> list[str]:
 def _counts(found: ReportFacts) -> list[str]:
     counts = found.counts
     failed = counts.get("failed", 0) + counts.get("failed_before", 0)
+    none = without_scores(found.videos.select(list(TASKS)).to_pydict())
+    here = found.videos.num_rows - none
     return [
         (
-            f"{found.videos.num_rows:,} videos have scores ({counts.get('scored', 0):,} new), "
-            f"{failed:,} failed."
+            f"{here:,} video{'s have' if here != 1 else ' has'} at least one score, {none:,} went "
+            f"through without any ({counts.get('scored', 0):,} new), {failed:,} failed."
         )
     ]
 
@@ -180,21 +197,38 @@ def _board(board: Mapping[str, Any]) -> list[str]:
     lines = table(heads, cells)
     if len(rows) > _ROWS:
         lines += ["", f"and {len(rows) - _ROWS:,} more"]
+    lacking = dict.fromkeys(
+        why for row in rows[:_ROWS] for task in ORDER if (why := _no_interval(row.get(task) or {}))
+    )
+    if lacking:
+        lines += ["", f"Means without an interval: {text('; '.join(lacking))}"]
     differ = significant(board, "overall")
     if differ:
-        said = []
-        for pair in differ[:_MOVED]:
-            better, worse = winner(pair)
-            p = p_value(pair.get("p_adjusted"))
-            gap = number(abs(finite(pair.get("difference")) or 0.0), 2)
-            sign = "" if p.startswith("<") else "= "
-            said.append(f"{known(better)} above {known(worse)} by {gap} (p {sign}{p})")
+        said = [_finding(board, pair) for pair in differ[:_MOVED]]
         more = len(differ) - len(said)
         tail = f"; and {more:,} more" if more > 0 else ""
-        lines += ["", f"Significant in {TITLES['overall']}: {text('; '.join(said))}{tail}"]
+        lines += ["", f"Significant in {TITLES['overall']}: {'; '.join(said)}{tail}"]
     elif len(rows) > 1:
         lines += ["", f"No significant difference in {TITLES['overall']}."]
     return lines
+
+
+def _no_interval(found: Mapping[str, Any]) -> str | None:
+    if finite(found.get("mean")) is None or finite(found.get("low")) is not None:
+        return None
+    return str(found.get("reason") or "too few videos").removeprefix("no interval: ")
+
+
+def _finding(board: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
+    better, worse = winner(pair)
+    p = p_value(pair.get("p_adjusted"))
+    gap = number(abs(finite(pair.get("difference")) or 0.0), 2)
+    against = opposite(board, pair)
+    return (
+        f"{text(known(better))} above {text(known(worse))} by {gap} {text(over(board, pair))} "
+        f"(p {'' if p.startswith('<') else '= '}{p})"
+        + (f"; **CAUTION**: {against}" * bool(against))
+    )
 
 
 def _mean(row: Mapping[str, Any], task: str) -> str:

@@ -5,8 +5,9 @@ from typing import Any
 
 from model.tasks import TASKS
 from pipelines.report.generic import generic
-from pipelines.report.html import DASH, Html, el, finite, join, name_of
-from pipelines.report.page import code, details, facts
+from pipelines.report.html import DASH, Html, el, finite, isolated, join, name_of
+from pipelines.report.page import code_name, details, facts
+from pipelines.report.scoring_spread import without_scores
 from pipelines.report.scoring_words import duration, share
 from pipelines.scoring.facts import ReportFacts
 
@@ -40,7 +41,9 @@ def verdict(gate: Mapping[str, Any] | None) -> Html:
         el(
             "li",
             el("b", "passed: " if rule["passed"] else "FAILED: "),
-            f"{name_of(rule['rule'], 120)}: {name_of(rule['reason'], 600)}",
+            isolated(rule["rule"], 120),
+            ": ",
+            isolated(rule["reason"], 600),
             class_="ok" if rule["passed"] else None,
         )
         for rule in rules
@@ -60,14 +63,16 @@ def verdict(gate: Mapping[str, Any] | None) -> Html:
 def said(found: ReportFacts) -> Html:
     """Say what was scored, when, and how much of it is new."""
     counts, source = found.counts, found.provenance
-    videos = found.videos.num_rows
+    rows = found.videos.num_rows
+    none = without_scores(found.videos.select(list(TASKS)).to_pydict())
     corpus = source.get("corpus")
     parts = [
-        f"{videos:,} of {counts.get('corpus', videos):,} videos of ",
-        code(corpus) if corpus else "the corpus",
+        f"{rows - none:,} of {counts.get('corpus', rows):,} videos of ",
+        code_name(corpus) if corpus else "the corpus",
         (
-            f" have scores: {counts.get('scored', 0):,} scored in this run, "
-            f"{counts.get('known', 0):,} known before. "
+            f" have at least one score. {rows:,} went through the evaluator: "
+            f"{counts.get('scored', 0):,} in this run, {counts.get('known', 0):,} before"
+            + (f"; {none:,} of them have no score at all. " if none else ". ")
         ),
     ]
     failed = counts.get("failed", 0) + counts.get("failed_before", 0)
@@ -94,6 +99,20 @@ def novelty(found: ReportFacts) -> str:
         "on: their scores are guesses."
         if far
         else "No video is unlike those that the evaluator was trained on."
+    )
+
+
+def foreign(found: ReportFacts) -> str:
+    """Say what makes a video unlike the training set."""
+    held: Any = found.provenance.get("model_card")
+    for key in ("quantitative_analyses", "uncertainty", "novelty", "quantile"):
+        held = held.get(key) if isinstance(held, Mapping) else None
+    part = finite(held) if isinstance(held, int | float) else None
+    level = "the quantile" if part is None else f"the {100 * part:g} % quantile"
+    return (
+        "The distance of the video's clips from the centre of the training set, averaged over "
+        f"them, is above {level} of the distances of validation clips. Its score is a guess, "
+        "whatever its interval says."
     )
 
 
@@ -145,7 +164,7 @@ def _seconds(source: Mapping[str, Any], key: str) -> str | None:
 
 def _code(source: Mapping[str, Any], key: str) -> Html | str:
     value = source.get(key)
-    return DASH if value in (None, "") else code(value)
+    return DASH if value in (None, "") else code_name(value)
 
 
 def _text(source: Mapping[str, Any], key: str) -> str:

@@ -6,11 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 from model.tasks import HIGH, LOW, TASKS
 from pipelines.report.charts import Bar, bars
-from pipelines.report.html import Html, el, finite, join, number
+from pipelines.report.html import Html, el, finite, isolated, join, number
 from pipelines.report.names import SHORT
-from pipelines.report.page import code, details
+from pipelines.report.page import code_name, details
 from pipelines.report.scoring_curves import CLIPS_NEED, curves
-from pipelines.report.scoring_words import NO_REASON, ORDER, clock, known, offset, share, span
+from pipelines.report.scoring_words import (
+    NO_REASON,
+    ORDER,
+    SEEDED_SYNC,
+    clock,
+    doubt,
+    known,
+    named,
+    offset,
+    share,
+    span,
+)
 from pipelines.scoring.facts import KeyFrame, ReportFacts
 
 if TYPE_CHECKING:
@@ -43,6 +54,7 @@ def video_cards(facts: ReportFacts, rows: Sequence[int], *, opened: int = OPENED
             standouts.get(row["video_id"], []),
             facts.key_frames.get(row["video_id"], []),
             opened=place < opened,
+            seeded=bool(row["demonstration"] or facts.provenance.get("demonstration")),
         )
         for place, row in enumerate(chosen)
     )
@@ -62,46 +74,58 @@ def _clips(table: "pa.Table", videos: Sequence[str]) -> dict[str, list[Row]]:
 
 
 def _card(
-    row: Row, clips: list[Row], standouts: list[Row], shots: Sequence[KeyFrame], *, opened: bool
+    row: Row,
+    clips: list[Row],
+    standouts: list[Row],
+    shots: Sequence[KeyFrame],
+    *,
+    opened: bool,
+    seeded: bool,
 ) -> Html:
     findings: Sequence[Row] = row["findings"] or []
     left = join([_shots(shots, row["video_id"]), _found(findings), _standouts(standouts)])
     right = _scores(row)
     drawn = (
-        details("Curves over time", curves(clips, findings), opened=opened)
+        details("Curves over time", curves(clips, findings, seeded=seeded), opened=opened)
         if clips
         else el("p", "Its clips are not in the table.", class_="quiet")
     )
     return el(
         "article",
-        el("h3", code(row["video_id"])),
-        el("ul", *_tags(row), class_="tags"),
+        el("h3", code_name(row["video_id"])),
+        el("ul", *_tags(row, seeded=seeded), class_="tags"),
         el("div", el("div", left), el("div", right), class_="parts"),
         drawn,
         class_="video",
     )
 
 
-def _tags(row: Row) -> list[Html]:
+def _tags(row: Row, *, seeded: bool) -> list[Html]:
     seconds = (finite(row["end_s"]) or 0.0) - (finite(row["start_s"]) or 0.0)
-    texts = [
-        f"generator {known(row['generator'])}",
-        f"speaker {known(row['speaker'])}",
+    texts: list[Html | str] = [
+        join(["generator ", named(row["generator"])]),
+        join(["speaker ", named(row["speaker"])]),
         f"{number(seconds, 1)} s in {row['clips']:,} clip{'s' * (row['clips'] != 1)}",
         f"face in {share(row['face_frames'], row['frames'])} of frames",
         "with sound" if row["has_sound"] else "without sound",
     ]
     if row["has_sound"]:
-        texts.append(offset(finite(row["sync_offset"])))
-        confidence = finite(row["sync_confidence"])
-        if confidence is not None:
-            texts.append(f"LSE-C {number(confidence, 1)}")
+        texts += _sync(row, seeded=seeded)
     items = [el("li", text) for text in texts]
     if row["ood"]:
         far = finite(row["ood_distance"])
         said = "" if far is None else f" ({number(far, 1)} times the threshold)"
         items.append(el("li", f"unlike the training videos{said}", class_="alarm"))
     return items
+
+
+def _sync(row: Row, *, seeded: bool) -> list[str]:
+    frames, confidence = finite(row["sync_offset"]), finite(row["sync_confidence"])
+    if seeded and (frames is not None or confidence is not None):
+        return [f"sync {SEEDED_SYNC}"]
+    why = None if frames is None else doubt(confidence)
+    said = [offset(frames) + (f" ({why})" if why else "")]
+    return said if confidence is None else [*said, f"LSE-C {number(confidence, 1)}"]
 
 
 def _scores(row: Row) -> Html:
@@ -163,7 +187,8 @@ def _found(findings: Sequence[Row]) -> Html:
         el(
             "li",
             el("span", span(part["start_s"], part["end_s"]), class_="when"),
-            f"  {known(part['text'], 300)}",
+            "  ",
+            isolated(part["text"], 300),
         )
         for part in findings[:FINDINGS]
     ]
@@ -174,7 +199,7 @@ def _found(findings: Sequence[Row]) -> Html:
 def _standouts(standouts: Sequence[Row]) -> Html | None:
     if not standouts:
         return None
-    items = [el("li", _when(item), known(item["text"], 300)) for item in standouts[:STANDOUTS]]
+    items = [el("li", _when(item), isolated(item["text"], 300)) for item in standouts[:STANDOUTS]]
     more = len(standouts) - STANDOUTS
     listed = el("ul", *items, el("li", f"and {more:,} more") if more > 0 else None,
                 class_="findings")  # fmt: skip

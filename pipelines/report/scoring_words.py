@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from actors.findings_sync import LEAST_CONFIDENCE
 from actors.types import FPS
 from model.tasks import TASKS, Task
-from pipelines.report.html import DASH, MINUS, finite, name_of, number
+from pipelines.report.html import DASH, MINUS, Html, finite, isolated, name_of, number
 from pipelines.report.notes import interval
 from pipelines.scoring.pairing import UNKNOWN
 
 ORDER: Final[tuple[Task, ...]] = ("overall", *(task for task in TASKS if task != "overall"))
 NO_REASON = "no reason was given"
+SEEDED_SYNC = "withheld: SyncNet has seeded (random) weights"
 
 
 def clock(seconds: float) -> str:
@@ -77,6 +79,28 @@ def offset(frames: float | None) -> str:
 def known(name: object, limit: int = 80) -> str:
     """Show a generator or speaker, which may be unknown."""
     return UNKNOWN if name is None or name == "" else name_of(name, limit)
+
+
+def named(name: object, limit: int = 80) -> Html:
+    """Show a generator or speaker inside a sentence of the page, as :func:`known` does in text."""
+    return isolated(known(name, limit), limit)
+
+
+def doubt(confidence: object, *, seeded: bool = False) -> str | None:
+    """Say why an offset of SyncNet is not to be trusted; None when it is.
+
+    Args:
+        confidence: LSE-C.
+        seeded: It comes from seeded (random) weights.
+    """
+    if seeded:
+        return SEEDED_SYNC
+    value = finite(confidence)
+    if value is None:
+        return "not trusted: LSE-C is unknown"
+    if value < LEAST_CONFIDENCE:
+        return f"not trusted: LSE-C below {LEAST_CONFIDENCE:g}"
+    return None
 
 
 def share(part: float, whole: float) -> str:

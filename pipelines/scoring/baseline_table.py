@@ -117,7 +117,7 @@ def _read_part(store: Store, name: str) -> "pa.Table":
     where = store.display(name)
     try:
         with store.open(name) as source:
-            file = pq.ParquetFile(source)
+            file = pq.ParquetFile(source, page_checksum_verification=True)
             metadata, names = file.schema_arrow.metadata or {}, file.schema_arrow.names
             missing = [column for column in COLUMNS if column not in names]
             table = None if missing else file.read(columns=list(COLUMNS))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from actors.features import FeaturesConfig
 from actors.row import SCHEMA_VERSION
@@ -45,14 +45,22 @@ class ScoreConfig(Config):
         False, description="compare with a baseline that another checkpoint scored"
     )
     gate: str | None = Field(None, description="YAML file of the release gate")
-    level: float = Field(0.9, gt=0, lt=1, description="of the calibrated intervals")
+    level: float = Field(
+        0.9, ge=0.5, le=0.999, description="of the calibrated intervals; three digits count"
+    )
     extraction: FeaturesConfig = Field(
         FeaturesConfig(), description="only what changes no value: weights, memory, batch sizes"
     )
     leaderboard: LeaderboardConfig = LeaderboardConfig()
     report: ReportConfig = ReportConfig()
     resources: ResourcesConfig = ResourcesConfig()
-    run: RunConfig = RunConfig()
+    # A row of scores takes about a kilobyte: shards are bounded by time.
+    run: RunConfig = RunConfig(shard_clips=4096)
+
+    @field_validator("level")
+    @classmethod
+    def _three_digits(cls, value: float) -> float:
+        return round(value, 3)  # it stands in the names of parts
 
 
 def load_score_config(file: str | None, overrides: list[str]) -> tuple[ScoreConfig, CheckpointPeek]:

@@ -1,7 +1,7 @@
 """The release gate's YAML file: every rule, validated (docs/gate.md)."""
 
 import difflib
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -55,6 +55,11 @@ class Drop(Finite):
     alpha: float = Field(
         0.05, gt=0, lt=0.5, description="level of the one-sided test, a share; default 0.05"
     )
+    untestable: Literal["fail", "pass"] = Field(
+        "fail",
+        description="verdict when there are too few units for any drop to be significant; "
+        "default fail",
+    )
 
 
 class Findings(Finite):
@@ -103,6 +108,16 @@ class Rule(Finite):
         None, description="greatest mean drop of a task against the baseline"
     )
     max_findings: Findings | None = Field(None, description="most videos with a finding")
+    min_coverage: float | None = Field(
+        None, ge=0, le=1, description="least videos with a value, a share of all in scope"
+    )
+    least_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="least videos with a value for the rule to be judged at all, a share of all "
+        "in scope (max_drop: of those with a score in the baseline); default 0.5",
+    )
 
     @field_validator("measure")
     @classmethod
@@ -127,11 +142,13 @@ class Rule(Finite):
                 raise ValueError("max_drop compares scores: name a task, and no measure")
         elif len(subjects) != 1:
             raise ValueError(f"{given[0]} needs a task or a measure, one of them")
+        if "least_share" in self.model_fields_set and given[0] in ("max_findings", "min_coverage"):
+            raise ValueError(f"{given[0]} counts all videos of its scope: leave least_share out")
         self._check_scale(given[0])
         return self
 
     def _check_scale(self, name: str) -> None:
-        if self.task is None or name == "max_drop":
+        if self.task is None or name in ("max_drop", "min_coverage"):
             return
         limit = getattr(self, name)
         value = limit if isinstance(limit, float) else limit.value
@@ -171,6 +188,7 @@ class Rule(Finite):
                 f"(alpha {limit.alpha:g})"
             ),
             "max_findings": lambda: f"at most {_per_cent(limit.share)} of videos with {limit.kind}",
+            "min_coverage": lambda: f"{subject}: at least {_per_cent(limit)} of videos have it",
         }[name]()
 
 

@@ -1,11 +1,14 @@
 """Rules about drops against the baseline: one family of paired tests, corrected together."""
 
-from math import ceil
+from math import ceil, log2
 
-from model.paired import RESOLUTION, MeanTest, holm
+import numpy as np
+
+from model.paired import MeanTest, holm
+from model.tasks import TASKS
 from pipelines.scoring.baseline import Change
-from pipelines.scoring.gate_config import GateConfig, Rule
-from pipelines.scoring.gate_rules import Corpus, Held
+from pipelines.scoring.gate_config import Drop, GateConfig, Rule
+from pipelines.scoring.gate_rules import Corpus, Held, too_few
 
 MOST_PERMUTATIONS = 1_000_000
 
@@ -43,29 +46,51 @@ def judge_drops(
     tested = sum(test.p is not None for test in tests)
     corrected = holm([test.p for test in tests])
     return {
-        (number, generator): _drop_verdict(rule, test, p, tested, absent=generator in change.absent)
+        (number, generator): (
+            _unknown(change, rule, test, generator)
+            or _verdict(rule, test, p or 0.0, tested, permutations)
+        )
         for (number, rule, generator), test, p in zip(asked, tests, corrected, strict=True)
     }
 
 
-def _drop_verdict(
-    rule: Rule,
-    test: MeanTest,
-    corrected: float | None,
-    tested: int,
-    *,
-    absent: bool,
-) -> Held:
-    assert rule.max_drop is not None
-    value, alpha = rule.max_drop.value, rule.max_drop.alpha
-    if test.difference is None or corrected is None or test.least_p is None:
-        if absent:
-            return False, "only the baseline has this generator"
+def _unknown(change: Change, rule: Rule, test: MeanTest, generator: str | None) -> Held | None:
+    """Say that a rule has nothing to judge, or too little of what the baseline had."""
+    assert rule.task is not None
+    if generator in change.absent:
+        return False, "only the baseline has this generator"
+    if test.p is None:
         return False, "no video of this scope has a score here and in the baseline"
+    rows = slice(None) if generator is None else change.generators == generator
+    had = int((~np.isnan(change.before[rows, TASKS.index(rule.task)])).sum())
+    few = too_few(test.n, had, rule.least_share)
+    return None if few is None else (False, f"{few} with a score in the baseline have one here")
+
+
+def _verdict(rule: Rule, test: MeanTest, corrected: float, tested: int, permutations: int) -> Held:
+    """Hold the corrected p of a test against the rule's alpha."""
+    assert rule.max_drop is not None
+    assert test.difference is not None
+    alpha = rule.max_drop.alpha
     seen = f"mean change {test.difference:+.3f} over {test.n} videos in {test.clusters} units"
-    least = min(1.0, test.least_p * tested)
-    if least > alpha:
-        passed = -test.difference <= value + RESOLUTION
-        return passed, f"{seen}; too few to test (p cannot be below {least:.2g}): the mean decides"
-    sign = "<=" if corrected <= alpha else ">"
-    return corrected > alpha, f"{seen}; corrected p = {corrected:.2g} {sign} {alpha:g}"
+    if corrected <= alpha:
+        return False, f"{seen}; corrected p = {corrected:.2g} <= {alpha:g}"
+    # Less than this no outcome could give, whatever the other tests say.
+    if (test.least_p or 0.0) * tested > alpha:
+        return rule.max_drop.untestable == "pass", (
+            f"cannot be tested: {_units(test, rule.max_drop, tested, permutations)}; {seen}"
+        )
+    return True, f"{seen}; corrected p = {corrected:.2g} > {alpha:g}"
+
+
+def _units(test: MeanTest, limit: Drop, tested: int, permutations: int) -> str:
+    """Say how many units a test needs for the smallest corrected p to be at most its alpha."""
+    needed = ceil(log2(tested / limit.alpha))
+    among = f" among {tested} drop tests" if tested > 1 else ""
+    if test.clusters >= needed:
+        return f"{permutations:,} permutations are too few for alpha {limit.alpha:g}{among}"
+    units = "1 unit" if test.clusters == 1 else f"{test.clusters} units"
+    return (
+        f"{units} cannot show a drop of more than {limit.value:g} at alpha {limit.alpha:g}{among}; "
+        f"at least {needed} are needed"
+    )

@@ -70,11 +70,18 @@ class Corpus:
             return at_most(count, len(rows), rule.max_findings.share, "have it")
         values = self.column(rule)[rows]
         have = ~np.isnan(values)
-        absent = f" ({len(rows) - have.sum()} without a value)" if not have.all() else ""
-        if not have.any():
-            return False, f"none of {len(rows)} videos has a value"
+        count, total = int(have.sum()), len(rows)
+        if rule.min_coverage is not None:
+            share = count / total
+            seen = f"{count} of {total} ({per_cent(share)}) have a value"
+            return share >= rule.min_coverage - RESOLUTION, seen
+        absent = f" ({total - count} without a value)" if count < total else ""
+        if not count:
+            return False, f"none of {total} videos has a value"
+        if few := too_few(count, total, rule.least_share):
+            return False, f"{few} have a value"
         passed, reason = _holds(rule, values[have], self.units[rows][have], self.config)
-        return passed, f"{reason} over {int(have.sum())} videos{absent}"
+        return passed, f"{reason} over {count} videos{absent}"
 
     def column(self, rule: Rule) -> Floats:
         """Return what a rule looks at, of all videos, [V] NaN where there is none."""
@@ -136,6 +143,13 @@ def at_most(count: int, total: int, limit: float, what: str) -> Held:
     """Hold a count of a total above 0 against a share."""
     share = count / total
     return share <= limit + RESOLUTION, f"{count} of {total} ({per_cent(share)}) {what}"
+
+
+def too_few(count: int, total: int, least: float) -> str | None:
+    """Say that what is left of the videos says nothing about those that are missing."""
+    if count >= least * total - RESOLUTION:
+        return None
+    return f"only {count} of {total} videos ({per_cent(count / total)}, least {per_cent(least)})"
 
 
 def named(generator: str) -> str:

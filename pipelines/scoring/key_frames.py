@@ -122,7 +122,7 @@ def _run(
                 return "opening and decoding it did not end in time"
             try:
                 message = ours.recv()
-            except EOFError:
+            except (EOFError, OSError):  # OSError: it ended in the middle of a message
                 process.join(_GRACE_SECONDS)
                 return f"the decoder crashed (exit status {process.exitcode})"
             patience = video_seconds + _GRACE_SECONDS

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from model.bootstrap import Floats, Interval
+from model.bootstrap import MIN_GROUPS, Floats, Interval
 from model.config import Config
 from model.paired import MeanTest, holm, mean_interval, paired_test
 from model.tasks import TASKS, Task
@@ -82,9 +82,10 @@ class Pair:
         a: The generator that stands higher in the table.
         b: The other.
         task: Name of the task.
-        method: ``paired``: unit means over the ``n`` units that both have; ``unpaired``: nothing
-            is shared, ``n`` unit means of both are compared as independent samples. The second
-            takes the difficulty of units for quality and needs larger differences.
+        method: ``paired``: unit means over the ``n`` units that both have; ``unpaired``: fewer than
+            :data:`model.bootstrap.MIN_GROUPS` are shared, ``n`` unit means of both are compared as
+            independent samples. The second takes the difficulty of units for quality and needs
+            larger differences.
         n: See above.
         difference: Mean of a less b.
         low: Lower end of its bootstrap interval, None when undefined.
@@ -92,7 +93,8 @@ class Pair:
         p: Two-sided.
         p_adjusted: After Holm over all pairs of the task.
         significant: p_adjusted <= 1 - level; None without p.
-        reason: Why something is None, or why it can never be significant.
+        reason: Why something is None, or few shared units are not paired, or why what is not
+            significant could not have been.
     """
 
     a: str
@@ -184,7 +186,8 @@ def leaderboard(videos: "pa.Table", config: LeaderboardConfig | None = None) -> 
 
     A generator's mean is that of its videos. For a test the videos of a generator and unit are
     averaged first, so that a unit counts once, and the units that both generators have are paired;
-    generators without a common unit are compared unpaired. p-values of all pairs of a task are
+    generators with fewer than :data:`model.bootstrap.MIN_GROUPS` common units are compared
+    unpaired. p-values of all pairs of a task are
     corrected by Holm's method.
 
     Args:
@@ -211,9 +214,7 @@ def leaderboard(videos: "pa.Table", config: LeaderboardConfig | None = None) -> 
         unit_means[name] = [_unit_means(column, units) for column in columns]
     ranked = _ranked(means)
     order = sorted(ranked, key=lambda name: (-(ranked[name]["overall"].mean or 0), name))
-    pairs: list[Pair] = []
-    for number, task in enumerate(TASKS):
-        pairs += _pairs(order, task, {n: unit_means[n][number] for n in order}, config)
+    pairs = _pairs(order, unit_means, config)
     standings = {name: (int((generators == name).sum()), ranked[name]) for name in order}
     return Leaderboard(pairing.by, pairing.reason, pairing.alone, config.level, standings, pairs)
 
@@ -238,57 +239,79 @@ def _ranked(means: dict[str, dict[Task, Mean]]) -> dict[str, dict[Task, Mean]]:
 
 def _pairs(
     order: list[str],
-    task: Task,
-    of: dict[str, tuple[NDArray[np.int64], Floats]],
+    of: dict[str, list[tuple[NDArray[np.int64], Floats]]],
     config: LeaderboardConfig,
 ) -> list[Pair]:
-    """Test every two generators in one task and correct for their number."""
-    tested = [(a, b, *_compared(of[a], of[b], config)) for a, b in combinations(order, 2)]
-    adjusted = holm([test.p for _, _, test, _, _ in tested])
+    """Test every two generators in every task and correct for the number of pairs of a task."""
+    # All tasks of two generators in a row: tests of equal sizes share what was drawn.
+    tested = {
+        (a, b): [_compared(x, y, config) for x, y in zip(of[a], of[b], strict=True)]
+        for a, b in combinations(order, 2)
+    }
     alpha = 1 - config.level
-    count = sum(p is not None for p in adjusted)
     pairs = []
-    for (a, b, test, interval, method), p in zip(tested, adjusted, strict=True):
-        reasons = [test.reason, interval.reason]
-        if test.reason is None and (test.least_p or 0) * count > alpha:
-            reasons.append(
-                f"{test.n} units cannot give a corrected p below {test.least_p * count:.2g}"
-                if test.least_p is not None and test.method == "exact"
-                else "more permutations are needed for so many pairs"
+    for number, task in enumerate(TASKS):
+        column = [each[number] for each in tested.values()]
+        adjusted = holm([test.p for test, *_ in column])
+        count = sum(p is not None for p in adjusted)
+        for (a, b), (test, interval, method, why), p in zip(tested, column, adjusted, strict=True):
+            reasons = [why, test.reason, interval.reason]
+            significant = None if p is None else p <= alpha
+            if test.reason is None and not significant:
+                reasons.append(reservation(test.n, test.least_p or 0, count, config))
+            pairs.append(
+                Pair(
+                    a=a,
+                    b=b,
+                    task=task,
+                    method=method,
+                    n=test.n,
+                    difference=test.difference,
+                    low=interval.low,
+                    high=interval.high,
+                    p=test.p,
+                    p_adjusted=p,
+                    significant=significant,
+                    reason="; ".join(r for r in reasons if r) or None,
+                )
             )
-        pairs.append(
-            Pair(
-                a=a,
-                b=b,
-                task=task,
-                method=method,
-                n=test.n,
-                difference=test.difference,
-                low=interval.low,
-                high=interval.high,
-                p=test.p,
-                p_adjusted=p,
-                significant=None if p is None else p <= alpha,
-                reason="; ".join(r for r in reasons if r) or None,
-            )
-        )
     return pairs
+
+
+def reservation(units: int, least_p: float, count: int, config: LeaderboardConfig) -> str | None:
+    """Say why a test that found nothing could find nothing; None when it could.
+
+    Args:
+        units: Of the test.
+        least_p: Smallest p that it can give.
+        count: Tests that are corrected together.
+        config: Level and permutations.
+    """
+    if least_p * count <= 1 - config.level:
+        return None
+    if least_p > 1 / (config.permutations + 1):
+        return f"{units} units cannot give a corrected p below {min(1.0, least_p * count):.2g}"
+    return "more permutations are needed for so many comparisons"
 
 
 def _compared(
     a: tuple[NDArray[np.int64], Floats],
     b: tuple[NDArray[np.int64], Floats],
     config: LeaderboardConfig,
-) -> tuple[MeanTest, Interval, Literal["paired", "unpaired"]]:
+) -> tuple[MeanTest, Interval, Literal["paired", "unpaired"], str | None]:
+    """Test two generators; the method follows from numbers of units, never from a result."""
     shared, in_a, in_b = np.intersect1d(a[0], b[0], assume_unique=True, return_indices=True)
     options: dict[str, Any] = {"permutations": config.permutations, "seed": config.seed}
     bounds: dict[str, Any] = {
         "level": config.level, "rounds": config.rounds, "seed": config.seed
     }  # fmt: skip
-    if len(shared):
+    if len(shared) >= MIN_GROUPS:
         d = a[1][in_a] - b[1][in_b]
-        return paired_test(d, **options), mean_interval(d, **bounds), "paired"
+        return paired_test(d, **options), mean_interval(d, **bounds), "paired", None
+    why = None
+    if len(shared):
+        why = f"{len(shared)} shared units are too few to pair: compared as independent samples"
     test = unpaired_test(a[1], b[1], **options)
     if test.p is None:
-        return test, Interval(None, None, 0, None), "unpaired"
-    return test, difference_interval(a[1], b[1], **bounds), "unpaired"
+        return test, Interval(None, None, 0, None), "unpaired", why
+    return test, difference_interval(a[1], b[1], **bounds), "unpaired", why

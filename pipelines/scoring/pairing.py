@@ -69,10 +69,12 @@ def pair_videos(videos: "pa.Table", pair_by: str = AUTO) -> Pairing:
     ``speaker`` is the column; ``name`` the video id without the folder that is its generator's
     name, so that ``wav2lip/may`` and ``source/may`` are one unit; a regular expression is searched
     in the video id, and its group ``unit``, or else its first group, or else the match is the unit.
-    ``auto`` takes speaker or name, whichever links more pairs of generators by at least
-    :data:`model.bootstrap.MIN_GROUPS` shared units (then: by any); speaker when both do, because
-    videos of one speaker are not independent. With a single generator it takes the speaker when
-    there are enough of them, else each name.
+    ``auto`` takes the speaker, because videos of one speaker are not independent, when speakers are
+    known of at least half of the videos and two generators share at least
+    :data:`model.bootstrap.MIN_GROUPS` of them; else whichever of speaker and name links more pairs
+    of generators by so many shared units (then: by any). With a single generator it takes the
+    speaker when there are enough of them, else each name. Where names are used although there are
+    speakers with several of them, the reason says what that neglects.
 
     Args:
         videos: With columns video_id, generator, speaker.
@@ -87,12 +89,15 @@ def pair_videos(videos: "pa.Table", pair_by: str = AUTO) -> Pairing:
         speakers = _speakers(videos)
         names = [_name(i, g) for i, g in zip(ids, generators, strict=True)]
         by, reason = _choose(speakers, names, generators)
-        return _numbered(by, reason, speakers if by == SPEAKER else list(names), ids)
+        if by == SPEAKER:
+            return _numbered(by, reason, speakers, ids)
+        return _numbered(by, reason + _caveat(speakers, names, generators), list(names), ids)
     if pair_by == SPEAKER:
         return _numbered(SPEAKER, "asked for", _speakers(videos), ids)
     if pair_by == NAME:
-        named: list[str | None] = [_name(i, g) for i, g in zip(ids, generators, strict=True)]
-        return _numbered(NAME, "asked for", named, ids)
+        names = [_name(i, g) for i, g in zip(ids, generators, strict=True)]
+        reason = "asked for" + _caveat(_speakers(videos), names, generators)
+        return _numbered(NAME, reason, list(names), ids)
     pattern = re.compile(check_pair_by(pair_by))
     found = [_matched(pattern, i) for i in ids]
     if ids and not any(found):
@@ -141,7 +146,9 @@ def _choose(
             return SPEAKER, f"auto: one generator, {several} speakers"
         return NAME, f"auto: one generator, fewer than {MIN_GROUPS} speakers: each name alone"
     by_speaker, by_name = _shared(speakers, generators), _shared(names, generators)
-    choice = SPEAKER if by_speaker >= by_name and by_speaker[1] else NAME
+    known = 2 * sum(s is not None for s in speakers) >= len(speakers)
+    linked = by_speaker[0] and known
+    choice = SPEAKER if linked or (by_speaker >= by_name and by_speaker[1]) else NAME
     enough, some = by_speaker if choice == SPEAKER else by_name
     other, others = (NAME, by_name) if choice == SPEAKER else (SPEAKER, by_speaker)
     pairs = total * (total - 1) // 2
@@ -151,6 +158,20 @@ def _choose(
         f"auto: of {pairs} pairs of generators, {enough} share at least {MIN_GROUPS} "
         f"{choice}s and {some} any ({other}s: {others[0]} and {others[1]})"
     )
+
+
+def _caveat(speakers: Sequence[str | None], names: Sequence[str], generators: Sequence[str]) -> str:
+    """Say what units of names neglect; empty when there is no such thing."""
+    seen = {(s, n) for s, n in zip(speakers, names, strict=True) if s is not None}
+    several = len({speaker for speaker, _ in seen})
+    if len(seen) == several:  # each speaker has one name: names are speakers
+        return ""
+    told = "; videos of one speaker are treated as independent"
+    if several < MIN_GROUPS:
+        return f"{told}; only {several} {SPEAKER}{'s' if several > 1 else ''}"
+    if len(set(generators)) > 1 and not _shared(speakers, generators)[0]:
+        return f"{told}; generators share fewer than {MIN_GROUPS} speakers"
+    return told
 
 
 def _shared(units: Sequence[str | None], generators: Sequence[str]) -> tuple[int, int]:

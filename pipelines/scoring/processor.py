@@ -56,7 +56,7 @@ class ScoreProcessor:
         checkpoint = load_right_checkpoint(self._factory.checkpoint, self._factory.digest)
         check_extractors(checkpoint.features, info)
         self._scorer = Scorer(checkpoint, self._factory.device)
-        self._weights = info.weights
+        self._weights, self._left_out = info.weights, info.left_out
         rows = ScoreRows(checkpoint.digest, checkpoint.features.fingerprint)
         return replace(info, rows=rows)
 
@@ -72,7 +72,9 @@ class ScoreProcessor:
                 continue
             progress.beat("score")
             begun = time.perf_counter()
-            (row,) = self._scorer([{**item, "weights": self._weights}])
+            # What training left out says nothing here either: stored features do not have it.
+            kept = {name: v for name, v in item.items() if name not in self._left_out}
+            (row,) = self._scorer([{**kept, "weights": self._weights}])
             timings.add("score", time.perf_counter() - begun)
             yield row
 

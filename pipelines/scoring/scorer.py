@@ -71,6 +71,10 @@ class Scorer:
             rows, scores.tolist(), distance.tolist(), heard, strict=True
         ):
             frame_mask = row["frame_mask"]
+            judged: Row = {
+                task: value if self._judges(task, has_sound, bool(frame_mask.any())) else None
+                for task, value in zip(TASKS, own, strict=True)
+            }
             score, offset, confidence, lowest = self._sync(row)
             result.append(
                 {
@@ -80,10 +84,7 @@ class Scorer:
                     "frames": int(frame_mask.sum()),
                     "face_frames": int((frame_mask & row["face_mask"]).sum()),
                     "has_sound": has_sound,
-                    **{
-                        task: value if self._judges(task, has_sound) else None
-                        for task, value in zip(TASKS, own, strict=True)
-                    },
+                    **judged,
                     "sync_score": score,
                     "sync_offset": offset,
                     "sync_confidence": confidence,
@@ -109,8 +110,10 @@ class Scorer:
             )
         return result
 
-    def _judges(self, task: str, has_sound: bool) -> bool:
-        return task in self._learned and (has_sound or task not in NEED_SOUND)
+    def _judges(self, task: str, has_sound: bool, has_frame: bool) -> bool:
+        # An evaluator has numbers for everything, also for nothing.
+        heard = has_sound or task not in NEED_SOUND
+        return task in self._learned and heard and has_frame
 
     @staticmethod
     def _sync(row: Row) -> tuple[float | None, ...]:

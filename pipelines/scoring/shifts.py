@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bootstrap import Floats
-from model.paired import holm, mean_interval, paired_test
-from pipelines.scoring.leaderboard import LeaderboardConfig
+from model.paired import holm, mean_interval, paired_test, smallest_p
+from pipelines.scoring.leaderboard import LeaderboardConfig, reservation
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Shift:
         significant: p_adjusted <= 1 - level; None without p.
         lost: Videos with a score in the baseline only.
         gained: Videos with a score now only.
-        reason: Why something is None.
+        reason: Why something is None, or why what is not significant could not have been.
     """
 
     n: int
@@ -90,7 +90,13 @@ def corrected(shifts: Sequence[Shift], config: LeaderboardConfig) -> list[Shift]
     """Correct the p-values of a family by Holm's method."""
     adjusted = holm([shift.p for shift in shifts])
     alpha = 1 - config.level
-    return [
-        replace(shift, p_adjusted=p, significant=None if p is None else p <= alpha)
-        for shift, p in zip(shifts, adjusted, strict=True)
-    ]
+    count = sum(p is not None for p in adjusted)
+    found = []
+    for shift, p in zip(shifts, adjusted, strict=True):
+        significant, reasons = None if p is None else p <= alpha, [shift.reason]
+        if significant is False and shift.units > 1:  # of one unit the test itself speaks
+            least = smallest_p(shift.units, config.permutations)
+            reasons.append(reservation(shift.units, least, count, config))
+        reason = "; ".join(r for r in reasons if r) or None
+        found.append(replace(shift, p_adjusted=p, significant=significant, reason=reason))
+    return found

@@ -127,13 +127,19 @@ def standouts(videos: "pa.Table", clips: "pa.Table") -> list[Standout]:
         for name in sorted(set(generators.tolist()) - {""})
         if (generators == name).sum() < videos.num_rows
     ]
+    tests = len(MEASURES) * (
+        sum(len(members) for _, members in groups if len(members) >= LEAST_GROUP)
+        + (clips.num_rows if clips.num_rows >= LEAST_CLIPS else 0)
+    )
     found: dict[int, dict[str, tuple[float, str]]] = {}
     for place, members in groups:
-        for name, i, score, text in _outliers(values, members, place, "videos", LEAST_GROUP):
+        for name, i, score, text in _outliers(
+            values, members, place, "videos", LEAST_GROUP, tests=tests
+        ):
             kept = found.setdefault(i, {})
             if name not in kept or score > kept[name][0]:
                 kept[name] = (score, text)
-    segments = _worst_segments(videos, clips)
+    segments = _worst_segments(videos, clips, tests)
     result: list[Standout] = []
     for i, video_id in enumerate(rows["video_id"]):
         whole = _best(found.get(i, {}))
@@ -192,12 +198,20 @@ def _scaled(values: F64, scale: Scale) -> F64:
 
 
 def _outliers(
-    values: dict[str, F64], members: NDArray[np.intp], place: str, what: str, least: int
+    values: dict[str, F64],
+    members: NDArray[np.intp],
+    place: str,
+    what: str,
+    least: int,
+    *,
+    tests: int,
 ) -> list[tuple[str, int, float, str]]:
-    """Outliers among ``members``: measure, row, how far beyond the threshold (> 1), text."""
+    """Outliers among ``members``: measure, row, how far beyond the threshold (> 1), text.
+
+    ``tests`` counts the comparisons of all groups, which share ``ALPHA``.
+    """
     if members.size < least:
         return []
-    tests = members.size * len(MEASURES)
     found = []
     for name, measure in MEASURES.items():
         scaled = _scaled(values[name][members], measure.scale)
@@ -229,7 +243,7 @@ def _than(beyond: NDArray[np.bool_], place: str, what: str) -> str:
     return f"than {min(99, int(100 * exceeded / others))} % of {place}"
 
 
-def _worst_segments(videos: "pa.Table", clips: "pa.Table") -> dict[str, list[Standout]]:
+def _worst_segments(videos: "pa.Table", clips: "pa.Table", tests: int) -> dict[str, list[Standout]]:
     """What stands out in the worst clip of each video, against all clips of the corpus."""
     if clips.num_rows < LEAST_CLIPS:
         return {}
@@ -248,7 +262,9 @@ def _worst_segments(videos: "pa.Table", clips: "pa.Table") -> dict[str, list[Sta
                 chosen[i] = video_id
     found: dict[int, dict[str, tuple[float, str]]] = {}
     everything = np.arange(clips.num_rows)
-    for name, i, score, text in _outliers(values, everything, "the corpus", "clips", LEAST_CLIPS):
+    for name, i, score, text in _outliers(
+        values, everything, "the corpus", "clips", LEAST_CLIPS, tests=tests
+    ):
         if i in chosen:
             found.setdefault(i, {})[name] = (score, text)
     return {

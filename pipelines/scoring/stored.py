@@ -165,10 +165,14 @@ def score_stored(
     Raises:
         RunError: The run cannot go on; what was committed stands.
     """
+    todo = list(shards)
+    before = keeper.videos + keeper.failed
     items = [
         {"item": json.dumps({"name": shard.name, "videos": [_plain(ref) for ref in shard.videos]})}
-        for shard in shards
+        for shard in todo
     ]
+    if not items:
+        return
     on_gpu = source.device != "cpu"
     workers = max(1, min(len(items), int(cluster.gpus if on_gpu else cluster.cpus)))
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # the progress line says what matters
@@ -194,6 +198,13 @@ def score_stored(
         context.enable_progress_bars = kept
         keeper.save()
     keeper.line.close()
+    wanted = sum(len(shard.videos) for shard in todo)
+    found = keeper.videos + keeper.failed - before
+    if found != wanted:
+        raise RunError(
+            f"{wanted} videos were to be scored, and {found} are accounted for: this is a defect "
+            "of TalkMOS, please report it"
+        )
 
 
 def _plain(ref: VideoRef) -> list[Any]:

@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from actors.types import VideoRef
 from pipelines.config import digest
 from pipelines.scoring import tables
 from pipelines.scoring.baseline import Change, compare
@@ -18,12 +19,13 @@ from pipelines.scoring.facts import ReportFacts
 from pipelines.scoring.gate import GateFacts, GateResult, Verdict, judge
 from pipelines.scoring.key_frames import key_frames, wanted
 from pipelines.scoring.leaderboard import leaderboard
+from pipelines.scoring.present import labelled, labels_differ, present
 from pipelines.scoring.standouts import standouts
 from pipelines.storage import Store, strip_credentials
 from pipelines.version import CODE_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import pyarrow as pa
 
@@ -62,29 +64,39 @@ class Scored:
         config: Settings of the run.
         peek: The checkpoint's own words.
         store: The output; its tables are complete.
-        uris: video_id -> where it can be opened, of the corpus: what the report is about.
+        listed: video_id -> the video as the corpus has it now: what the report is about.
         prepared: Baseline and gate, read before anything was scored.
         run: The account of the run, see :func:`pipelines.summary.summarise`.
         failures: Rows of the failure table.
         guard: Called before every change; raises when this run may not change the output.
         say: Shows a line.
+        uncertainty: Loads the calibration of the checkpoint.
     """
 
     config: "ScoreConfig"
     peek: "CheckpointPeek"
     store: Store
-    uris: dict[str, str]
+    listed: dict[str, VideoRef]
     prepared: "Prepared"
     run: dict[str, Any]
     failures: list[dict[str, Any]]
     guard: "Callable[[], None]"
     say: "Callable[[str], None]"
+    uncertainty: "Callable[[], Any]"
 
 
 def tell(done: Scored) -> Told:
     """Compare, judge and report; returns what to say."""
-    failures = [_failure(row) for row in done.failures if row["video_id"] in done.uris]
-    videos = _read(done.store, tables.VIDEOS, done.uris)
+    failures = [_failure(row) for row in done.failures if row["video_id"] in done.listed]
+    videos = present(_read(done.store, tables.VIDEOS, done.listed), done.listed)
+    relabelled = labels_differ(videos, done.listed)
+    if relabelled:
+        done.say(
+            f"{relabelled} videos bear another generator or speaker in the corpus than in the "
+            "tables, where names stay as they were when a video was scored: the report, the gate "
+            "and their intervals go by the corpus"
+        )
+        videos = labelled(videos, done.listed, done.uncertainty(), done.config.level)
     inputs = _inputs(done, videos, failures)
     known = _told_before(done.store, inputs)
     if known is not None:
@@ -96,7 +108,7 @@ def tell(done: Scored) -> Told:
 
 def _facts(done: Scored, videos: "pa.Table", failures: list[dict[str, Any]]) -> ReportFacts:
     config, prepared = done.config, done.prepared
-    clips = _read(done.store, tables.CLIPS, done.uris)
+    clips = present(_read(done.store, tables.CLIPS, done.listed), done.listed)
     board = leaderboard(videos, config.leaderboard)
     change = None
     if prepared.baseline is not None and _shares(videos, prepared.baseline):
@@ -114,7 +126,7 @@ def _facts(done: Scored, videos: "pa.Table", failures: list[dict[str, Any]]) -> 
         pictures=config.report.pictures,
     )
     pictures = key_frames(
-        [(name, done.uris[name], times) for name, _, times in chosen],
+        [(name, done.listed[name].uri, times) for name, _, times in chosen],
         seconds=config.report.picture_seconds,
     )
     return ReportFacts(
@@ -152,7 +164,7 @@ def _verdict(
         gate = gate.model_copy(update={"rules": rules})
     demonstration = done.peek.features.demonstration
     facts = GateFacts(
-        videos, len(done.uris), failed, demonstration, change, done.config.leaderboard
+        videos, len(done.listed), failed, demonstration, change, done.config.leaderboard
     )
     result = judge(gate, facts)
     return GateResult(result.passed and not lost, [*result.verdicts, *lost])
@@ -167,14 +179,15 @@ def _write(done: Scored, report: ReportFacts, inputs: str) -> dict[str, Any]:
     page = scoring_report(report, worst=shown.worst, best=shown.best)
     text = markdown_summary(report)
     done.guard()
+    # First it goes, last it comes back: it says that the others belong to it.
+    done.store.delete(JSON)
     done.store.write_bytes(HTML, page.encode())
     done.store.write_bytes(MARKDOWN, text.encode())
-    # Last: it says that the others are there.
     done.store.write_bytes(JSON, json.dumps(summary, indent=1).encode())
     return summary
 
 
-def _read(store: Store, folder: str, keep: dict[str, str]) -> "pa.Table":
+def _read(store: Store, folder: str, keep: "Iterable[str]") -> "pa.Table":
     """Read a table; one without a row when nothing was ever scored."""
     import pyarrow as pa
 
@@ -192,12 +205,11 @@ def _failure(row: dict[str, Any]) -> dict[str, Any]:
 
 def _inputs(done: Scored, videos: "pa.Table", failures: list[dict[str, Any]]) -> str:
     """Return a digest of everything that report and verdict follow from."""
-    versions = zip(
-        videos["video_id"].to_pylist(), videos["source_version"].to_pylist(), strict=True
-    )
-    failed = sorted((failure["video_id"], failure["reason"]) for failure in failures)
+    names = ("video_id", "source_version", "generator", "speaker")
+    rows = zip(*(videos[name].to_pylist() for name in names), strict=True)
+    failed = sorted((f["video_id"], f["stage"], f["reason"], f["message"]) for f in failures)
     text = hashlib.sha256()
-    for part in (sorted(versions), sorted(done.uris), failed):
+    for part in (sorted(map(str, rows)), sorted(done.listed), failed):
         text.update(json.dumps(part).encode())
     gate = done.prepared.gate
     return digest(
@@ -229,7 +241,7 @@ def _told_before(store: Store, inputs: str) -> dict[str, Any] | None:
 def _counts(done: Scored, videos: "pa.Table") -> dict[str, int]:
     told = done.run["videos"]
     return {
-        "corpus": len(done.uris),
+        "corpus": len(done.listed),
         "scored": told["done"],
         "known": told["done_before"],
         "failed": told["failed"],

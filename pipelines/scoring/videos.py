@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from actors.findings import Finding, join
 from numpy.typing import NDArray
 
+from actors.findings import Finding, join
 from model.tasks import NEED_SOUND, TASKS
 from pipelines.predictions import NO_FRAME, NO_SOUND, NOT_LEARNED
 from pipelines.scoring.columns import IDENTITY, NOVELTY, PROVENANCE, SYNC, video_schema
@@ -44,7 +44,8 @@ def video_rows(
 
     groups = itertools.groupby(clips.to_pylist(), key=lambda row: row["video_id"])
     rows = [_video(list(own), learned) for _, own in groups]
-    _add_intervals(rows, uncertainty, level, checkpoint)
+    own = [row for row in rows if row["checkpoint"] == checkpoint]
+    interval_columns(own, uncertainty, level)
     return pa.Table.from_pylist(rows, video_schema())
 
 
@@ -149,18 +150,22 @@ def _struct(parts: Sequence[Values | None], frames: NDArray[np.float64]) -> Valu
     return result
 
 
-def _add_intervals(
-    rows: list[Values], uncertainty: "Uncertainty | None", level: float, checkpoint: str
-) -> None:
-    own = [row for row in rows if row["checkpoint"] == checkpoint]
-    if uncertainty is None or not own:
+def interval_columns(rows: list[Values], uncertainty: "Uncertainty | None", level: float) -> None:
+    """Write the intervals of video rows, in place; None without a calibration.
+
+    Args:
+        rows: Rows of videos, with scores, generator and ``has_sound``.
+        uncertainty: Of the checkpoint that scored all of them.
+        level: Of the intervals.
+    """
+    if uncertainty is None or not rows:
         return
     scores = np.array(
-        [[math.nan if row[task] is None else row[task] for task in TASKS] for row in own]
+        [[math.nan if row[task] is None else row[task] for task in TASKS] for row in rows]
     )
-    silent = np.array([not row["has_sound"] for row in own])
-    low, high = uncertainty.interval(scores, [row["generator"] for row in own], silent, level)
-    for row, lows, highs in zip(own, low.tolist(), high.tolist(), strict=True):
+    silent = np.array([not row["has_sound"] for row in rows])
+    low, high = uncertainty.interval(scores, [row["generator"] for row in rows], silent, level)
+    for row, lows, highs in zip(rows, low.tolist(), high.tolist(), strict=True):
         for task, a, b in zip(TASKS, lows, highs, strict=True):
             row[f"{task}_low"] = a if math.isfinite(a) else None
             row[f"{task}_high"] = b if math.isfinite(b) else None

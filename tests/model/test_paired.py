@@ -8,7 +8,14 @@ import pytest
 from scipy import stats
 
 from model.bootstrap import MIN_GROUPS
-from model.paired import MAX_CLUSTERS, Alternative, holm, mean_interval, paired_test
+from model.paired import (
+    MAX_CLUSTERS,
+    Alternative,
+    holm,
+    mean_interval,
+    paired_test,
+    smallest_p,
+)
 from model.unpaired import difference_interval, unpaired_test
 
 ALTERNATIVES: tuple[Alternative, ...] = ("two-sided", "less", "greater")
@@ -315,3 +322,36 @@ def test_holm_rejects_what_the_step_down_procedure_rejects() -> None:
                 break
             rejected.add(int(i))
         assert {i for i, q in enumerate(holm(p)) if q is not None and q <= 0.05} == rejected
+
+
+def test_what_was_drawn_before_gives_the_same_p_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    from model import paired, unpaired
+
+    rng = np.random.default_rng(30)
+    a, b, d = rng.normal(0, 1, 30), rng.normal(0.5, 1, 41), rng.normal(0.2, 1, 25)
+
+    def tests() -> list[object]:
+        return [
+            unpaired_test(a, b), unpaired_test(a, b, seed=1), unpaired_test(b, a),
+            paired_test(d), paired_test(d, seed=1), paired_test(d[:17], permutations=999),
+        ]  # fmt: skip
+
+    kept = [tests(), tests()]
+    assert unpaired._kept_samples.cache_info().hits
+    assert paired._kept_flips.cache_info().hits
+    monkeypatch.setattr(paired, "KEPT_BYTES", 0)
+    monkeypatch.setattr(unpaired, "KEPT_BYTES", 0)
+    assert kept == [tests(), tests()]
+
+
+def test_the_smallest_p_is_what_the_most_extreme_data_give() -> None:
+    for k in (2, 5, 9):
+        d = np.ones(k)
+        assert paired_test(d).p == smallest_p(k, 9_999)
+        assert paired_test(d, alternative="greater").p == smallest_p(k, 9_999, "greater")
+    assert paired_test(np.ones(40), permutations=99).p == smallest_p(40, 99) == 0.01
+    # 3 and 3: the division that was seen and its exchange, of 20.
+    test = unpaired_test([1.0, 1.1, 1.2], [3.0, 3.1, 3.2])
+    assert test.least_p == 2 / 20
+    assert test.p == pytest.approx(0.1, abs=0.012)
+    assert unpaired_test([1.0, 1.1], [3.0, 3.1, 3.2]).least_p == 1 / 10

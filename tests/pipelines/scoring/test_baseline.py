@@ -79,6 +79,18 @@ def test_the_same_run_has_not_changed() -> None:
         assert shift.reason == "every difference is 0"
 
 
+def test_too_few_units_say_that_they_can_never_tell() -> None:
+    before, after = run({f"a/{i}": 4.0 for i in range(6)}), run({f"a/{i}": 2.0 for i in range(6)})
+    # Five tasks of 6 units: 5 * 2 / 2^6 is above 0.05; one generator in a task is one test.
+    change = compare(after, before)
+    assert change.tasks["overall"].reason == "6 units cannot give a corrected p below 0.16"
+    alone = change.by_generator["a"][1]["overall"]
+    assert (alone.significant, alone.reason) == (True, None)
+    one = compare(run({"a/1": 2.0}), before).tasks["overall"].reason
+    assert "one cluster" in str(one)
+    assert "units cannot" not in str(one)
+
+
 def test_scores_that_are_gone_are_counted() -> None:
     before = run({f"a/{i}": 3.0 for i in range(6)})
     after = videos(video(f"a/{i}", generator="a", score=2.0, has_sound=i > 1) for i in range(6))
@@ -208,3 +220,18 @@ def test_tables_of_another_version_are_refused(tmp_path: Path) -> None:
     part(tmp_path / "type", table.set_column(column, "overall", text))
     with pytest.raises(ScoreInputError, match="a column has another type"):
         read_baseline(str(tmp_path / "type"))
+
+
+def test_a_flipped_bit_is_damage_and_no_score(tmp_path: Path) -> None:
+    table = run({f"a/{i}": 1 + i / 1000 for i in range(200)})
+    part = tmp_path / "videos" / "run_date=2026-01-31" / "part-0.parquet"
+    part.parent.mkdir(parents=True)
+    rows = table.drop_columns(["run_date"])
+    pq.write_table(rows, part, compression="none", use_dictionary=False, write_page_checksum=True)
+    assert read_baseline(str(tmp_path)).num_rows == 200
+    raw = bytearray(part.read_bytes())
+    place = raw.index(rows["overall"].to_numpy()[:50].tobytes())
+    raw[place + 41] ^= 4
+    part.write_bytes(bytes(raw))
+    with pytest.raises(ScoreInputError, match="damaged"):
+        read_baseline(str(tmp_path))

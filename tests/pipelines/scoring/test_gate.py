@@ -14,7 +14,7 @@ from scipy import stats
 from pipelines.scoring.baseline import compare
 from pipelines.scoring.errors import ScoreInputError
 from pipelines.scoring.gate import GateFacts, GateResult, Verdict, check_gate, judge
-from pipelines.scoring.gate_config import CONDITIONS, GateConfig, Rule, load_gate
+from pipelines.scoring.gate_config import CONDITIONS, Drop, GateConfig, Rule, load_gate
 from pipelines.scoring.leaderboard import LeaderboardConfig
 from tests.pipelines.scoring.score_tables import descriptors, finding, video, videos
 from tests.support import ROOT
@@ -271,19 +271,94 @@ def test_a_drop_rule_about_nothing_fails() -> None:
     assert not silent.passed
 
 
-def test_too_few_units_are_judged_by_the_mean() -> None:
+def test_too_few_units_cannot_be_tested() -> None:
     before = run([3.0] * 3)
-    for by, passed in ((-0.2, False), (-0.1, True), (0.1, True)):
-        found = judged([drop(0.1)], run([3.0 + by] * 3), baseline=before)
-        assert found.passed is passed
-        assert "too few to test (p cannot be below 0.12)" in last(found).reason
+    for by in (-0.2, -0.1, 0.1):
+        for option in ("fail", "pass"):
+            rule = {"task": "overall", "max_drop": {"value": 0.1, "untestable": option}}
+            found = judged([rule], run([3.0 + by] * 3), baseline=before)
+            assert found.passed is (option == "pass")
+            assert last(found).reason.startswith(
+                "cannot be tested: 3 units cannot show a drop of more than 0.1 at alpha 0.05; "
+                "at least 5 are needed; mean change"
+            )
     # Two rules need one more unit than one rule: 1 / 2^5 is enough once, not twice.
     five = judged([drop(0.1)], run([2.5] * 5), baseline=run([3.0] * 5))
-    twice = judged([drop(0.1)] * 2, run([2.5] * 5), baseline=run([3.0] * 5))
-    assert "corrected p = 0.031" in last(five).reason
-    assert "too few" in last(twice).reason
+    twice = judged([drop(0.1)] * 2, run([3.5] * 5), baseline=run([3.0] * 5))
+    six = judged([drop(0.1)] * 2, run([3.5] * 6), baseline=run([3.0] * 6))
+    assert "corrected p = 0.031 <= 0.05" in last(five).reason
     assert not five.passed
-    assert not twice.passed
+    assert "among 2 drop tests; at least 6 are needed" in last(twice).reason
+    assert six.passed
+
+
+def test_what_is_significant_all_the_same_fails_though_it_could_be_untestable() -> None:
+    """Holm counts the greater p once: 5 units are significant beside a p that is smaller."""
+    scores = [2.0] * 5 + [2.0] * 10
+    names = ["few"] * 5 + ["many"] * 10
+    after, before = run(scores, generator=names), run([3.0] * 15, generator=names)
+    rule = drop(0.1, generator="each")
+    rule["max_drop"]["untestable"] = "pass"
+    found = judged([rule], after, baseline=before)
+    assert [v.passed for v in found.verdicts[-2:]] == [False, False]
+    assert "5 units; corrected p = 0.031 <= 0.05" in found.verdicts[-2].reason
+
+
+def test_nights_of_few_units_pass_at_the_level_when_asked_to() -> None:
+    """Five generators of five videos, five tasks, nothing changed: too few for any verdict."""
+    rng = np.random.default_rng(3)
+    names = [name for name in "abcde" for _ in range(5)]
+    rule = {"generator": "each", "max_drop": {"value": 0.05, "alpha": 0.01, "untestable": "pass"}}
+    tasks = ("lip_sync", "expression", "audio_quality", "cross_modal", "overall")
+    for _ in range(10):
+        before, after = (run((3 + rng.normal(0, 0.2, 25)).tolist(), generator=names) for _ in "ab")
+        found = judged([{"task": task, **rule} for task in tasks], after, baseline=before)
+        assert found.passed
+        assert "among 25 drop tests; at least 12 are needed" in last(found).reason
+
+
+# --- scores that vanish
+
+
+SILENT: list[dict[str, Any]] = [
+    {"task": "lip_sync", "min_mean": 1.0},
+    {"task": "lip_sync", "min_low": 1.0},
+    {"task": "lip_sync", "min_quantile": {"q": 0.1, "value": 1.0}},
+    {"task": "lip_sync", "max_share_below": {"value": 2.0, "share": 1.0}},
+    {"task": "lip_sync", "max_drop": {"value": 0.1}},
+    {"task": "lip_sync", "generator": "each", "max_drop": {"value": 0.1, "untestable": "pass"}},
+    {"task": "lip_sync", "min_coverage": 0.9},
+    {"measure": "sync_offset", "max_abs": {"value": 2, "share": 0.05}},
+]
+
+
+@pytest.mark.parametrize("rule", SILENT)
+def test_scores_that_vanish_fail_their_rules(rule: dict[str, Any]) -> None:
+    """98 of 100 videos are silent: none failed, all have scores of other tasks."""
+
+    def night(silent: int) -> pa.Table:
+        return videos(
+            video(f"a/{i}", generator="a", score=3.0, has_sound=i >= silent) for i in range(100)
+        )
+
+    gate: dict[str, Any] = {"min_coverage": 0.99, "max_failure_share": 0.0}
+    found = judged([rule], night(98), baseline=night(0), **gate)
+    assert [v.passed for v in found.verdicts] == [True, True, True, False], found.text()
+    assert re.search(r"2 of 100 (videos )?\(2 %", last(found).reason)
+    assert judged([rule], night(2), baseline=night(0), **gate).passed
+    if "min_coverage" in rule:
+        assert not judged([rule], night(11), **gate).passed
+        assert judged([rule], night(10), **gate).passed
+    else:
+        assert judged([rule], night(50), baseline=night(0), **gate).passed
+        assert not judged([rule], night(51), baseline=night(0), **gate).passed
+        strict = {**rule, "least_share": 0.9}
+        assert not judged([strict], night(11), baseline=night(0), **gate).passed
+
+
+def test_videos_that_had_no_score_before_are_not_missed() -> None:
+    before = videos(video(f"a/{i}", generator="a", has_sound=i >= 90) for i in range(100))
+    assert judged([drop(task="lip_sync")], before, baseline=before).passed
 
 
 def test_drop_rules_without_a_baseline_are_a_usage_error() -> None:
@@ -375,6 +450,15 @@ def write(folder: Path, text: str) -> str:
             "rules: [{task: overall, max_findings: {kind: blur, share: 1}}]",
             "leave task out|no such kind",
         ),
+        (
+            "rules: [{max_findings: {kind: mouth_frozen, share: 1}, least_share: 0.2}]",
+            "max_findings counts all videos of its scope: leave least_share out",
+        ),
+        ("rules: [{task: overall, min_coverage: 60}]", "min_coverage: .*less than or equal to 1"),
+        (
+            "rules: [{task: overall, max_drop: {value: 1, untestable: maybe}}]",
+            "untestable: .*'fail' or 'pass'",
+        ),
         ("rules: [{task: overall, min_mean: 60}]", "scores lie on .1, 5., 60 would decide nothing"),
         ("rules: [{measure: sync_offset, max_mean: .inf}]", "finite number"),
         ("rules: [{task: overall, min_quantile: {q: 1.5, value: 3}}]", "q: .*less than 1"),
@@ -410,7 +494,7 @@ def test_the_example_loads_and_passes_a_good_night() -> None:
 
 def test_the_page_names_every_setting_and_its_examples_load(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
-    for section in (GateConfig, Rule):
+    for section in (GateConfig, Rule, Drop):
         for name in section.model_fields:
             assert f"`{name}" in page or f"| `{name}`" in page, name
     examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)

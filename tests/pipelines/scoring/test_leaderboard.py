@@ -195,11 +195,63 @@ def test_p_values_are_corrected_over_the_pairs_of_a_task() -> None:
 
 def test_too_few_units_say_that_they_can_never_tell() -> None:
     found = leaderboard(several("ab", 2, None)).pairs[0]
-    assert found.n == 2
+    assert (found.method, found.n) == ("unpaired", 4)
     assert found.significant is False
+    assert str(found.reason).startswith("2 shared units are too few to pair: compared as indep")
     rows, _ = corpus({"a": 2.0, "b": 4.0, "c": 3.0}, prompts=6)
     reason = leaderboard(rows).pairs[0].reason
     assert reason == "6 units cannot give a corrected p below 0.094"
+    # Three and three: 20 divisions, of which two are as extreme as what was seen.
+    three = table(*((f"{g}/{g}{i}", g, None, s) for g, s in (("a", 2.0), ("b", 4.0))
+                    for i in range(3)))  # fmt: skip
+    assert "6 units cannot give a corrected p below 0.1" in str(leaderboard(three).pairs[0].reason)
+
+
+def test_what_is_significant_has_no_reservation() -> None:
+    """7 units: 2 / 2^7 times 6 pairs is above 0.05, but Holm multiplies the greatest p by 1 only."""
+    rows, _ = corpus({"a": 1.5, "b": 3.0, "c": 4.5}, prompts=7, noise=0.01, prompt_spread=0.1)
+    found = leaderboard(rows).pairs
+    assert all(p.significant and p.reason is None for p in found), found[0]
+    # At a level of 0.9 and 6 units least_p * 3 is 0.094.
+    wide = leaderboard(corpus({"a": 2.0, "b": 4.0, "c": 3.0}, prompts=6)[0],
+                       LeaderboardConfig(level=0.9)).pairs  # fmt: skip
+    assert all(p.significant and p.reason is None for p in wide)
+
+
+@pytest.mark.parametrize(("shared", "method"), [(4, "unpaired"), (5, "paired")])
+def test_units_are_paired_from_five_on(shared: int, method: str) -> None:
+    rng = np.random.default_rng(8)
+    rows = [
+        (f"{g}/{'p' if i < shared else g}{i}", g, None, float(rng.normal(3, 0.5)))
+        for g in "ab"
+        for i in range(12)
+    ]
+    found = pair(leaderboard(table(*rows)).to_json(), "a", "b")
+    assert (found["method"], found["n"]) == (method, 5 if method == "paired" else 24)
+    assert ("shared units are too few" in str(found["reason"])) is (method == "unpaired")
+
+
+def test_names_of_few_speakers_carry_a_caveat() -> None:
+    for pair_by in ("auto", "name"):
+        found = pair_videos(several("ab", 10, 3), pair_by)
+        assert found.by == "name"
+        assert found.reason.endswith(
+            "; videos of one speaker are treated as independent; only 3 speakers"
+        )
+    assert "independent" not in pair_videos(several("ab", 10, None)).reason
+    assert "independent" not in pair_videos(several("ab", 10, 10), "name").reason  # one each
+    rows = [(f"{g}/p{i}", g, f"{g}{i % 6}", 3.0) for g in "ab" for i in range(12)]
+    assert "share fewer than 5 speakers" in pair_videos(table(*rows)).reason
+    assert "independent" in pair_videos(several("a", 10, 3)).reason
+
+
+def test_speakers_are_preferred_though_names_link_more() -> None:
+    rows = [(f"{g}/p{i}", g, f"s{i % 6}", 3.0) for g in "ab" for i in range(12)]
+    rows += [(f"c/p{i}", "c", f"c{i % 2}", 3.0) for i in range(12)]
+    assert pair_videos(table(*rows)).by == "speaker"
+    # Known of less than half of the videos they say little.
+    rows = [(i, g, s if int(i[3:]) < 5 else None, v) for i, g, s, v in rows]
+    assert pair_videos(table(*rows)).by == "name"
 
 
 def test_generators_that_are_the_same_are_rarely_told_apart() -> None:

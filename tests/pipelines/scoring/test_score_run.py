@@ -12,17 +12,21 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from actors.errors import VideoError
 from actors.row import arrow_schema
+from actors.types import VideoRef
 from model.tasks import TASKS
 from pipelines.checkpoint import CheckpointError
 from pipelines.config import load_config
 from pipelines.extract import ExtractConfig, extract
+from pipelines.failures import FailureTable
+from pipelines.leases import Failure
 from pipelines.score import score
 from pipelines.scoring.config import load_score_config
 from pipelines.scoring.errors import ScoreInputError
 from pipelines.scoring.telling import Told
 from pipelines.spool import CorpusError
-from pipelines.storage import StorageError
+from pipelines.storage import StorageError, Store
 from tests.pipelines.test_extract_run import corpus_of
 from tests.score_fakes import SETTINGS, ScoreFake, make_score_fake, origin, tiny_checkpoint
 
@@ -197,7 +201,11 @@ def test_stored_features_give_the_scores_of_the_stream(tmp_path: Path, checkpoin
     again = run(None, checkpoint, tmp_path / "stored", f"features={stored}")
     assert "0 videos scored" in again.text
 
-    # A corpus beside the features: what has none is told.
+    # A corpus beside the features: what has none is told, also when that is all there is to do.
+    (folder / "gen_a/late.mp4").write_bytes(b"late")
+    late = run(folder, checkpoint, tmp_path / "stored", f"features={stored}")
+    assert (late.videos, late.failed) == (8, 1)
+    (folder / "gen_a/late.mp4").unlink()
     (folder / "gen_a/new.mp4").write_bytes(b"new")
     both = run(folder, checkpoint, tmp_path / "both", f"features={stored}")
     assert both.failed == 1
@@ -294,3 +302,69 @@ def test_a_baseline_and_a_gate_decide(tmp_path: Path, checkpoint: Path) -> None:
     run(tmp_path / "else", checkpoint, strange)
     with pytest.raises(ScoreInputError, match="baseline of other videos"):
         run(folder, checkpoint, tmp_path / "out", f"baseline={strange}")
+
+
+def test_nothing_is_concluded_from_rows_of_another_version(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    folder, out = corpus(tmp_path / "corpus", NAMES[:5]), tmp_path / "out"
+    run(folder, checkpoint, out)
+    intervals = videos(out)
+    (folder / "gen_a/v00.mp4").unlink()
+    (folder / "gen_a/v00_bad.mp4").write_bytes(b"x")
+    shutil.move(folder / "gen_a/v00_bad.mp4", folder / "gen_a/v00.mp4")
+
+    class Breaks(ScoreFake):  # the new content cannot be read
+        def process(self, ref: Any, *rest: Any) -> Any:
+            if ref.video_id == "gen_a/v00":
+                raise VideoError("decode", "not_a_video", "The file is not a video.")
+            yield from super().process(ref, *rest)
+
+    told = run(folder, checkpoint, out, factory=Breaks)
+    assert "gen_a/v00" in set(videos(out).video_id)  # the old row stands in the table …
+    (board,) = told.summary["leaderboard"]["generators"]
+    assert board["videos"] == 4  # … and nowhere else
+    assert told.summary["counts"]["with_scores"] == 4
+    assert told.failed == 1
+
+    # Another checkpoint has scored two videos so far: the others do not count.
+    other = tiny_checkpoint(tmp_path / "other", seed=1)
+    told = run(folder, other, out, "run.limit=2")
+    (board,) = told.summary["leaderboard"]["generators"]
+    assert board["videos"] == 2
+    assert len(videos(out)) == 5
+    # Back again: what it scored before has kept, or has again, everything.
+    run(folder, checkpoint, out)
+    again = videos(out).set_index("video_id").drop(index="gen_a/v00")
+    expected = intervals.set_index("video_id").drop(index="gen_a/v00")
+    assert again.drop(columns="run_date").to_json() == expected.drop(columns="run_date").to_json()
+
+
+def test_names_are_those_of_the_corpus_now(tmp_path: Path, checkpoint: Path) -> None:
+    folder, out = corpus(tmp_path / "corpus", NAMES[:2] + NAMES[-2:]), tmp_path / "out"
+    config, peek = load_score_config(None, [f"corpus.corpus={folder}", f"checkpoint={checkpoint}"])
+    told = score(config, peek, str(out), factory=make_score_fake)
+    assert [g["name"] for g in told.summary["leaderboard"]["generators"]] == ["(unknown)"]
+    told = run(folder, checkpoint, out)
+    assert "0 videos scored" in told.text
+    assert "up to date" not in told.text
+    names = {g["name"] for g in told.summary["leaderboard"]["generators"]}
+    assert names == {"gen_a", "gen_b"}
+
+
+def test_a_failure_that_was_mended_before_a_kill_is_forgotten(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    folder, out = corpus(tmp_path / "corpus", NAMES[:2]), tmp_path / "out"
+    run(folder, checkpoint, out)
+    row = videos(out).iloc[0]
+    table = FailureTable("killed")
+    ref = VideoRef(row.video_id, row.uri, version=row.source_version)
+    table.add(Failure(ref, "open", "unreadable_source", "the network was away", 1, True))
+    table.flush(Store.at(out))
+    told = run(folder, checkpoint, out)
+    assert told.summary["failures"]["videos"] == 0
+    assert len(FailureTable.load(Store.at(out))) == 0
+    # A report that was being written when the run was killed is written anew.
+    (out / "report/summary.json").unlink()
+    assert "up to date" not in run(folder, checkpoint, out).text

@@ -123,6 +123,38 @@ def test_the_threshold_counts_comparisons_and_values() -> None:
     assert threshold(20, 100) > 1.5 * threshold(10_000, 100), "a spread known less well"
 
 
+def test_the_level_is_shared_by_corpus_generators_and_clips() -> None:
+    """A value between the thresholds of the corpus alone and of all that is compared."""
+
+    def alike(**columns: Any) -> list[dict[str, Any]]:
+        # Median 0, median absolute deviation 1 and no other measure.
+        levels = [float(k % 5 - 2) for k in range(40)]
+        none = dict.fromkeys(DESCRIPTOR_NAMES)
+        return [
+            video(i, np.random.default_rng(0), sync_offset=None, sync_confidence=None, **columns)
+            | {"descriptors": {**none, "snr": 10 * level}}
+            for i, level in enumerate(levels)
+        ]
+
+    alone, shared = threshold(40, 40 * len(MEASURES)), threshold(40, 140 * len(MEASURES))
+    value = -10 * 1.4826 * (alone + shared) / 2
+    videos = alike(generator=None)
+    videos[2]["descriptors"]["snr"] = value
+    (found,) = standouts(*tables(videos))
+    assert (found.video_id, found.name) == ("v2", "snr")
+    clips = [
+        {"video_id": v["video_id"], "clip_index": k, "start_s": 6.0 * k, "end_s": 6.0 * k + 6}
+        | {"demonstration": False, "descriptors": dict.fromkeys(DESCRIPTOR_NAMES)}
+        for v in videos
+        for k in range(2)
+    ]
+    assert len(clips) == 80
+    halves = [v | {"generator": "ab"[i < 20]} for i, v in enumerate(videos)]
+    assert standouts(*tables(halves, clips)) == []
+    videos[2]["descriptors"]["snr"] = -10 * 1.4826 * threshold(20, 160 * len(MEASURES)) * 1.5
+    assert len(standouts(*tables(halves, clips))) == 1
+
+
 def test_small_groups_are_not_judged() -> None:
     videos = corpus(LEAST_GROUP - 1)
     videos[0]["descriptors"]["face_sharpness"] = 0.01
@@ -204,8 +236,8 @@ def test_what_the_whole_video_suffers_from_is_said_once() -> None:
     videos = corpus(30)
     clips = segments(videos)
     for clip in clips[8:10]:
-        clip["descriptors"]["snr"] = -5.0
-    videos[4]["descriptors"]["snr"] = -5.0
+        clip["descriptors"]["snr"] = -15.0
+    videos[4]["descriptors"]["snr"] = -15.0
     (found,) = standouts(*tables(videos, clips))
     assert (found.video_id, found.start_s) == ("v4", None)
 
