@@ -35,8 +35,8 @@ _MEDIAN_FRAMES: Final = 5
 # --- by three measures together: that motion, and how far the lips' shape and opening go in 0.12 s
 # (which leaves the head's slower turns out); each against the clip's own windows of speech (60th
 # percentile), their geometric mean. Over 0.92 s, clean: recordings 0.43, 0.46 and more, drawn 0.54;
-# frozen: recordings 0.40 and less but for three of 27 (0.49 to 0.58), drawn 0.13 and less.
-STILL_SCORE: Final = 0.41
+# frozen: recordings 0.396 and less but for three of 27 (0.49 to 0.58), drawn 0.17 and less.
+STILL_SCORE: Final = 0.4
 SCORE_WINDOW_S: Final = 0.92
 SCORE_SPOKEN: Final = 0.75
 USUAL_PERCENTILE: Final = 60
@@ -67,7 +67,11 @@ def find_mouth(clip: Clip) -> list[Finding]:
     speaking = clip.speaking()
     # A frozen picture is another finding.
     moving = ~closed(frozen(clip), 2)
-    still = (_by_motion(clip, speaking) | _by_score(clip, speaking)) & moving
+    shapes = lip_shapes(clip)
+    still = _by_motion(clip, speaking)
+    if shapes is not None:
+        still |= _by_score(clip, shapes, speaking)
+    still &= moving
     found = []
     for since, until in runs(still):
         spoken_frames = since + np.flatnonzero(speaking[since:until])
@@ -79,10 +83,13 @@ def find_mouth(clip: Clip) -> list[Finding]:
         enough = lasted >= LEAST_STILL_S - 1e-6 and end - start >= LEAST_SPOKEN_S - 1e-6
         if enough and speaking[first:last].mean() >= SPOKEN:
             found.append(finding("mouth_frozen", (start, end), end - start))
-    for piece in _at_borders(clip, speaking, moving):
-        if not any(f.start_s < piece.end_s and piece.start_s < f.end_s for f in found):
-            found.append(piece)
-    return found
+    pieces = [] if shapes is None else _at_borders(clip, shapes, speaking, moving)
+    told = [(f.start_s, f.end_s) for f in found]
+    return found + [
+        piece
+        for piece in pieces
+        if not any(start < piece.end_s and piece.start_s < end for start, end in told)
+    ]
 
 
 def lip_motion(clip: Clip, frames: int) -> F64:
@@ -109,7 +116,8 @@ def lip_shapes(clip: Clip) -> F64 | None:
     """The lips' shape in each frame, without place, size and roll of the head.
 
     Generalised Procrustes analysis (Gower, Psychometrika 40, 1975) in the plane: centred, scaled
-    to unit root mean square and turned onto the clip's mean shape.
+    to unit root mean square and turned onto the clip's mean shape. The coordinates are those of
+    the picture with sides of 1: unless it is square, some roll of the head remains.
 
     Returns:
         [n, 2 * points], NaN where the face is not seen; None without landmarks of lips.
@@ -150,12 +158,14 @@ class _Windows:
     score: F64  # 1: as much motion as usual; 1 where that is not known
 
 
-def _windows(clip: Clip, speaking: Bool, frames: int, least_spoken: float) -> _Windows | None:
-    """Three measures against the clip's usual; None where they cannot be had."""
+def _windows(
+    clip: Clip, shapes: F64, speaking: Bool, frames: int, least_spoken: float
+) -> _Windows | None:
+    """Three measures against the clip's usual; None in a clip that is shorter than a window."""
     from scipy.ndimage import median_filter
 
-    shapes, step = lip_shapes(clip), max(1, round(STEP_S / clip.period_s))
-    if shapes is None or not step < frames <= clip.frames:
+    step = max(1, round(STEP_S / clip.period_s))
+    if not step < frames <= clip.frames:
         return None
     opening = median_filter(clip.stream("lip_opening"), _OPENING_MEDIAN_FRAMES, mode="nearest")
     opening[~clip.seen] = np.nan
@@ -184,11 +194,11 @@ def _by_motion(clip: Clip, speaking: Bool) -> Bool:
     return still
 
 
-def _by_score(clip: Clip, speaking: Bool) -> Bool:
+def _by_score(clip: Clip, shapes: F64, speaking: Bool) -> Bool:
     """Frames [n] in windows that are much stiller than usual by all measures together."""
     still = np.zeros(clip.frames, np.bool_)
     width = max(4, round(SCORE_WINDOW_S / clip.period_s))
-    windows = _windows(clip, speaking, width, SCORE_SPOKEN)
+    windows = _windows(clip, shapes, speaking, width, SCORE_SPOKEN)
     if windows is not None:
         _mark(still, np.flatnonzero(windows.usable & (windows.score < STILL_SCORE)), width)
     return still
@@ -199,14 +209,14 @@ def _mark(still: Bool, starts: Iterable[int], width: int) -> None:
         still[i : i + width] = True
 
 
-def _at_borders(clip: Clip, speaking: Bool, moving: Bool) -> list[Finding]:
+def _at_borders(clip: Clip, shapes: F64, speaking: Bool, moving: Bool) -> list[Finding]:
     """The longest still pieces that touch the clip's start and end."""
     found: dict[bool, Finding] = {}
     for length in BORDER_S:
         frames = max(4, round(length / clip.period_s))
         if len(found) == 2 or frames > clip.frames // 2:
             continue
-        windows = _windows(clip, speaking, frames, SPOKEN)
+        windows = _windows(clip, shapes, speaking, frames, SPOKEN)
         if windows is None:
             continue
         for at_end in (False, True):

@@ -17,11 +17,11 @@ sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolv
 from pipelines.demo import (  # noqa: E402 - the path comes first
     DAMAGED_SECONDS,
     DAMAGED_VIDEOS,
-    PROMPTS,
     SECONDS,
     VIDEOS,
     write_demo_corpus,
 )
+from pipelines.demo_generators import PROMPTS  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -125,6 +125,7 @@ def score(
         write_output(store, key, peek, settings)
         if not counts.todo:
             return _finish(work)
+        _uncertainty(config.checkpoint, peek.digest)  # reads all of it: it must be whole
         with connected(address, local_cpus=local_cpus) as cluster:
             if stored is not None:
                 pooled = _score_features(work, stored, cluster)  # 4

@@ -37,7 +37,9 @@ def curves(clips: Clips, findings: Sequence[Mapping[str, Any]], *, seeded: bool 
     offsets = [_scaled(None if seeded else clip["sync_offset"], 1000 / FPS) for clip in clips]
     doubted = [doubt(clip["sync_confidence"]) is not None for clip in clips]
     sync = [_steps("offset", clips, _only(offsets, doubted, wanted=False), 5)]
+    unit = "ms, above 0: sound leads"
     if any(value is not None for value in _only(offsets, doubted, wanted=True)):
+        unit += f"; not trusted where LSE-C is below {LEAST_CONFIDENCE:g}"
         name = f"not trusted (LSE-C below {LEAST_CONFIDENCE:g})"
         sync.append(_steps(name, clips, _only(offsets, doubted, wanted=True), 7))
     sync = [line for line in sync if _defined(line)]
@@ -49,7 +51,7 @@ def curves(clips: Clips, findings: Sequence[Mapping[str, Any]], *, seeded: bool 
     ]
     shown = [
         ("Scores", "of each clip", scores, (LOW, HIGH), 230.0),
-        ("Sync offset", "ms, above 0: sound leads", sync, (-reach, reach), 150.0),
+        ("Sync offset", unit, sync, (-reach, reach), 150.0),
         ("Sync confidence", "LSE-C", [_steps("confidence", clips,
          [None if seeded else clip["sync_confidence"] for clip in clips], 5)], None, 150.0),
         ("Lip opening", "in eye distances", [_fine("lip opening", clips, "lip_opening", 2)],

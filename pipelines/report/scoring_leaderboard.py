@@ -9,13 +9,13 @@ from pipelines.report.html import DASH, MINUS, Html, el, finite, join, number
 from pipelines.report.names import SHORT
 from pipelines.report.notes import Notes, interval
 from pipelines.report.page import Cell, Column, details, figure, grid, name_cell, table
-from pipelines.report.scoring_words import NO_REASON, ORDER, known, named, p_value, signed
+from pipelines.report.scoring_pairs import finding, mean_of, opposite, pairing, significant
+from pipelines.report.scoring_words import NO_REASON, ORDER, known, p_value, signed
 from pipelines.scoring.pairing import UNKNOWN
 
 DRAWN = 20
 LISTED = 200
 PAIRS = 500
-_SHOWN = 0.01  # the smallest difference that figures show
 
 
 def leaderboard(board: Mapping[str, Any]) -> Html:
@@ -41,76 +41,6 @@ def ranked(board: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return value is None, -(value or 0.0), str(row.get("name"))
 
     return sorted(rows, key=place)
-
-
-def mean_of(row: Mapping[str, Any], task: str) -> float | None:
-    """Return a generator's mean score; None when it has none."""
-    return finite((row.get(task) or {}).get("mean"))
-
-
-def significant(board: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:
-    """Return the pairs that differ in ``task`` after correction, the clearest first."""
-    found = [
-        pair
-        for pair in board.get("pairs") or []
-        if pair.get("task") == task and pair.get("significant")
-    ]
-    return sorted(found, key=lambda pair: -abs(finite(pair.get("difference")) or 0.0))
-
-
-def winner(pair: Mapping[str, Any]) -> tuple[object, object]:
-    """Return the better one of a pair, then the other."""
-    a, b = pair.get("a"), pair.get("b")
-    return (a, b) if (finite(pair.get("difference")) or 0.0) >= 0 else (b, a)
-
-
-def over(board: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
-    """Say what a comparison averages over: the units that both have, or all that each has."""
-    count = int(finite(pair.get("n")) or 0)
-    name = {"speaker": "speaker", "name": "name"}.get(str(board.get("pair_by")), "unit")
-    units = f"{count:,} {{}}{name}{'s' * (count != 1)}"
-    if pair.get("method") == "unpaired":
-        return f"unpaired, {units.format('')} in all, none shared"
-    return f"over the {units.format('shared ')}"
-
-
-def opposite(board: Mapping[str, Any], pair: Mapping[str, Any]) -> str | None:
-    """Say that a tested difference contradicts the means in the leaderboard; None if not."""
-    difference = finite(pair.get("difference"))
-    rows = {row.get("name"): row for row in board.get("generators") or []}
-    task = str(pair.get("task"))
-    a, b = (mean_of(rows.get(pair.get(side)) or {}, task) for side in ("a", "b"))
-    if difference is None or a is None or b is None:
-        return None
-    if min(abs(difference), abs(a - b)) < _SHOWN / 2 or (difference > 0) is (a > b):
-        return None
-    return (
-        f"the means over all their videos say the opposite: {signed(a - b)}, compared "
-        f"{signed(difference)}"
-    )
-
-
-def finding(board: Mapping[str, Any], pair: Mapping[str, Any]) -> list[object]:
-    """Say which of two generators is better, by how much and over what; names are isolated."""
-    better, worse = winner(pair)
-    gap = abs(finite(pair.get("difference")) or 0.0)
-    p = p_value(pair.get("p_adjusted"))
-    against = opposite(board, pair)
-    return [
-        named(better), " above ", named(worse),
-        f" by {number(gap, 2)} {over(board, pair)} (p {'' if p.startswith('<') else '= '}{p})",
-        f"; CAUTION: {against}" if against else "",
-    ]  # fmt: skip
-
-
-def pairing(board: Mapping[str, Any]) -> str:
-    """Say what makes videos one unit, and why; empty when the leaderboard does not say."""
-    by, reason = board.get("pair_by"), board.get("pair_reason")
-    if not by:
-        return ""
-    same = {"speaker": "speaker", "name": "name"}.get(str(by), f"unit ({known(by)})")
-    why = f" ({known(reason, 300)})" if reason else ""
-    return f" Videos of the same {same} belong together{why}."
 
 
 def _said(board: Mapping[str, Any]) -> str:
@@ -208,10 +138,14 @@ def _differences(board: Mapping[str, Any]) -> Html:
         said.append(f"{alone:,} videos have no such unit and stand alone.")
     if any(pair.get("method") == "unpaired" for pair in pairs):
         said.append(
-            "Generators that share nothing are compared as independent samples, which needs "
-            "larger differences."
+            "Generators that share nothing or too little are compared as independent samples, "
+            "which needs larger differences."
         )
-    items = [el("li", el("b", f"{SHORT[task]}: "), *_sentence(board, task)) for task in ORDER]
+    told = {task: join(_sentence(board, task)) for task in ORDER}
+    if len(set(told.values())) == 1:  # five times the same would hide that it is the same
+        items = [el("li", el("b", "in every task: "), told[ORDER[0]])]
+    else:
+        items = [el("li", el("b", f"{SHORT[task]}: "), told[task]) for task in ORDER]
     folded = details(f"All {len(pairs):,} comparisons", _pairs(board, pairs))
     return join([
         el("h3", "Who differs from whom"), el("p", " ".join(said)), el("ul", *items), folded,
@@ -257,7 +191,7 @@ def _pairs(board: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> Html
                 Cell(p_value(pair.get("p")), finite(pair.get("p"))),
                 Cell(p_value(corrected), corrected),
                 _verdict(pair, notes),
-                {"paired": "yes", "unpaired": "no: nothing is shared"}.get(
+                {"paired": "yes", "unpaired": "no: independent samples"}.get(
                     str(pair.get("method")), "not said"
                 ),
             ]

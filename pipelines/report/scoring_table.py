@@ -148,7 +148,7 @@ def _filters(rows: Sequence[Mapping[str, Any]]) -> Html:
 def failures(failed: Sequence[Mapping[str, Any]]) -> Html:
     """Count failures by stage and reason, and list them."""
     if not failed:
-        return el("p", "Every video of the corpus was scored.")
+        return el("p", "No video failed.")
     rows = [
         [
             Cell(code_name(_name(item)), name_of(_name(item), 300)),

@@ -11,14 +11,8 @@ from pipelines.report.names import SHORT
 from pipelines.report.notes import interval
 from pipelines.report.scoring_change import NOTHING_SHARED, sentence
 from pipelines.report.scoring_choice import BEST, best_and_worst
-from pipelines.report.scoring_leaderboard import (
-    mean_of,
-    opposite,
-    over,
-    ranked,
-    significant,
-    winner,
-)
+from pipelines.report.scoring_leaderboard import ranked
+from pipelines.report.scoring_pairs import mean_of, opposite, over, significant, winner
 from pipelines.report.scoring_spread import mean, reasons, without_scores
 from pipelines.report.scoring_table import NEED, by_reason
 from pipelines.report.scoring_verdict import DEMONSTRATION, is_demonstration

@@ -108,7 +108,7 @@ def foreign(found: ReportFacts) -> str:
     for key in ("quantitative_analyses", "uncertainty", "novelty", "quantile"):
         held = held.get(key) if isinstance(held, Mapping) else None
     part = finite(held) if isinstance(held, int | float) else None
-    level = "the quantile" if part is None else f"the {100 * part:g} % quantile"
+    level = "a high quantile" if part is None else f"the {100 * part:g} % quantile"
     return (
         "The distance of the video's clips from the centre of the training set, averaged over "
         f"them, is above {level} of the distances of validation clips. Its score is a guess, "

@@ -22,7 +22,7 @@ def preview(config: "ScoreConfig", peek: "CheckpointPeek", out: str | None) -> s
     key = score_key(peek)
     stored = None if config.features is None else StoredFeatures.at(config.features, peek)
     corpus, warnings = list_videos(config, stored, key)
-    prepare(config, peek, (ref.video_id for ref in corpus))
+    prepare(config, peek, (ref.video_id for ref in corpus), out=out)
     ledger, failures = Ledger(tables.CLIPS), FailureTable()
     if out is not None:
         store = Store.at(out)

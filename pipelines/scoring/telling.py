@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pipelines.scoring.prepared import Prepared
 
 FOLDER = "report/"
+ALL_LOST = "no video of the baseline has scores in this run"
 HTML, JSON, MARKDOWN = (f"{FOLDER}{name}" for name in ("report.html", "summary.json", "summary.md"))
 
 
@@ -117,6 +118,7 @@ def _facts(done: Scored, videos: "pa.Table", failures: list[dict[str, Any]]) -> 
             prepared.baseline,
             config.leaderboard,
             other_checkpoint=config.other_checkpoint,
+            uri=strip_credentials(config.baseline or ""),
         )
     gate = _verdict(done, videos, len(failures), change)
     chosen = wanted(
@@ -151,23 +153,24 @@ def _shares(videos: "pa.Table", baseline: "pa.Table") -> bool:
 def _verdict(
     done: Scored, videos: "pa.Table", failed: int, change: Change | None
 ) -> GateResult | None:
-    gate, lost = done.prepared.gate, []
+    gate = done.prepared.gate
     if gate is None:
         return None
+    drops: list[Verdict] = []
     if change is None:
+        # A night of nothing new has no drop; videos that all failed may hide one.
+        quiet = not done.listed or done.config.corpus.since is not None
+        why = "no video of the baseline is in this run" if quiet else ALL_LOST
+        drops = [Verdict(r.words, quiet, why) for r in gate.rules if r.max_drop is not None]
         rules = [rule for rule in gate.rules if rule.max_drop is None]
-        lost = [
-            Verdict(rule.words, False, "no video of the baseline has scores in this run")
-            for rule in gate.rules
-            if rule.max_drop is not None
-        ]
         gate = gate.model_copy(update={"rules": rules})
     demonstration = done.peek.features.demonstration
     facts = GateFacts(
         videos, len(done.listed), failed, demonstration, change, done.config.leaderboard
     )
     result = judge(gate, facts)
-    return GateResult(result.passed and not lost, [*result.verdicts, *lost])
+    passed = result.passed and all(verdict.passed for verdict in drops)
+    return GateResult(passed, [*result.verdicts, *drops])
 
 
 def _write(done: Scored, report: ReportFacts, inputs: str) -> dict[str, Any]:

@@ -68,6 +68,14 @@ def test_descriptors_of_the_sound_speak_for_the_whole_clip(name, value, kind, wo
     )
 
 
+def test_the_bandwidth_of_a_few_syllables_is_not_judged():
+    made = row(frames=75)
+    made["descriptors"].update(bandwidth=2500.0, speech_share=0.6)
+    assert find(made) == [], "1.8 s of speech"
+    made["descriptors"]["speech_share"] = 0.7
+    assert only(made, "band_limited").value == 2500.0, "2.1 s"
+
+
 @pytest.mark.parametrize("name", ["clipping_share", "snr", "bandwidth"])
 def test_a_clip_without_speech_is_not_judged_by_measures_of_speech(name):
     made = row()
@@ -218,6 +226,20 @@ def test_overlapping_clips_do_not_count_time_twice():
     assert (found.start_s, found.end_s, found.value) == (0.0, 9.0, 9.0)
 
 
+def test_sound_lost_in_overlapping_clips_is_counted_once():
+    gap = finding("dropout", (4.0, 5.0), 0.3)
+    (found,) = join([[gap], [gap]])
+    assert found == gap, "the same second, seen by two clips"
+    # 0.2 s lost in 1 s, seen in full by the first clip and from its middle on by the second.
+    (found,) = join([[finding("dropout", (4.0, 5.0), 0.2)], [finding("dropout", (4.5, 5.5), 0.4)]])
+    assert (found.start_s, found.end_s) == (4.0, 5.5)
+    assert found.value == pytest.approx(0.1 + 0.2 + 0.2)
+    (found,) = join([[finding("dropout", (4.0, 5.0), 0.2)], [finding("dropout", (5.05, 6.0), 0.4)]])
+    assert found.value == pytest.approx(0.6), "apart, they add up"
+    (found,) = join([[finding("dropout", (4.0, 4.1), 0.3)], [finding("dropout", (4.1, 4.2), 0.3)]])
+    assert found.value == pytest.approx(0.2), "no more than there is time"
+
+
 def test_distant_spans_stay_apart_and_the_most_severe_comes_first():
     short, long = finding("no_face", (0.0, 0.4), 0.4), finding("no_face", (3.0, 6.0), 3.0)
     assert join([[short, long]]) == [long, short]
@@ -237,10 +259,17 @@ def offset(at: int, seconds: float) -> Finding:
 def test_an_offset_is_the_median_of_the_clips_that_agree():
     told = [0.2, 0.22, None, 0.16, -0.5]
     clips = [[] if s is None else [offset(i, s)] for i, s in enumerate(told)]
-    (found,) = join(clips)
-    assert (found.start_s, found.end_s) == (0.0, 24.0)
-    assert found.value in {0.16, 0.2}
-    assert found.text == f"{found.value:g}"
+    found = join(clips)
+    assert [(f.start_s, f.end_s) for f in found] == [(0.0, 12.0), (18.0, 24.0)]
+    assert {f.value for f in found} == {0.2}, "the median of those that agree speaks for all"
+    assert {f.text for f in found} == {"0.2"}
+
+
+def test_an_offset_is_claimed_of_the_clips_that_tell_it_only():
+    found = join([[offset(0, 0.2)], [], [], [offset(3, 0.22)]])
+    assert [(f.start_s, f.end_s) for f in found] == [(0.0, 6.0), (18.0, 24.0)]
+    assert join([[offset(0, 0.2)], [], [], [offset(3, 0.22)], []]) == [], "two of five"
+    assert join([[offset(0, 0.2)], []]) == [offset(0, 0.2)], "one of two"
 
 
 def test_clips_that_do_not_agree_name_no_offset():

@@ -208,14 +208,19 @@ def test_too_few_units_say_that_they_can_never_tell() -> None:
 
 
 def test_what_is_significant_has_no_reservation() -> None:
-    """7 units: 2 / 2^7 times 6 pairs is above 0.05, but Holm multiplies the greatest p by 1 only."""
-    rows, _ = corpus({"a": 1.5, "b": 3.0, "c": 4.5}, prompts=7, noise=0.01, prompt_spread=0.1)
-    found = leaderboard(rows).pairs
-    assert all(p.significant and p.reason is None for p in found), found[0]
-    # At a level of 0.9 and 6 units least_p * 3 is 0.094.
-    wide = leaderboard(corpus({"a": 2.0, "b": 4.0, "c": 3.0}, prompts=6)[0],
-                       LeaderboardConfig(level=0.9)).pairs  # fmt: skip
-    assert all(p.significant and p.reason is None for p in wide)
+    """Holm counts two of three pairs when the third is sure: 2 / 2^6 twice, not three times."""
+    whole, _ = corpus({"a": 1.5, "b": 3.0, "c": 4.5}, prompts=30, noise=0.01, prompt_spread=0.1)
+    rows = whole.slice(0, 66)  # six videos of c
+    found = leaderboard(rows, LeaderboardConfig(level=0.93)).to_json()
+    for names in ("ac", "bc"):
+        few = pair(found, *names)
+        assert few["p_adjusted"] == pytest.approx(2 * 2 / 2**6)
+        assert (few["n"], few["significant"], few["reason"]) == (6, True, None)
+    strict = pair(leaderboard(rows).to_json(), "a", "c")
+    assert (strict["significant"], strict["reason"]) == (
+        False,
+        "6 units cannot give a corrected p below 0.094",
+    )
 
 
 @pytest.mark.parametrize(("shared", "method"), [(4, "unpaired"), (5, "paired")])

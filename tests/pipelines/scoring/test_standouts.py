@@ -136,8 +136,9 @@ def test_the_level_is_shared_by_corpus_generators_and_clips() -> None:
             for i, level in enumerate(levels)
         ]
 
-    alone, shared = threshold(40, 40 * len(MEASURES)), threshold(40, 140 * len(MEASURES))
-    value = -10 * 1.4826 * (alone + shared) / 2
+    # 40 in the corpus, 2 * 20 in generators, 80 clips.
+    without, shared = (threshold(40, n * len(MEASURES)) for n in (80, 160))
+    value = -10 * 1.4826 * (without + shared) / 2
     videos = alike(generator=None)
     videos[2]["descriptors"]["snr"] = value
     (found,) = standouts(*tables(videos))
@@ -150,6 +151,7 @@ def test_the_level_is_shared_by_corpus_generators_and_clips() -> None:
     ]
     assert len(clips) == 80
     halves = [v | {"generator": "ab"[i < 20]} for i, v in enumerate(videos)]
+    assert len(standouts(*tables(halves))) == 1
     assert standouts(*tables(halves, clips)) == []
     videos[2]["descriptors"]["snr"] = -10 * 1.4826 * threshold(20, 160 * len(MEASURES)) * 1.5
     assert len(standouts(*tables(halves, clips))) == 1
