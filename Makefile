@@ -1,10 +1,12 @@
 # make demo and make test set everything up by themselves; they need Python 3.11 or 3.12.
-# PYTHON=/path/to/python names the interpreter, ARGS="..." goes to pytest.
+# PYTHON=/path/to/python names the interpreter, ARGS="..." goes to pytest, JOBS=0 runs it alone.
 
 PY := .venv/bin/python
 RUN := .venv/.installed-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
 DEV := .venv/.installed-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)-dev
 ARGS ?=
+# Test processes side by side; each keeps whole files, so that their fixtures are made once.
+JOBS ?= 2
 OUT := demo-output
 
 export RAY_USAGE_STATS_ENABLED := 0
@@ -53,7 +55,7 @@ demo: $(RUN)
 	@echo "Run it again and what is done is skipped; start afresh with: make clean demo"
 
 test: $(DEV)
-	@$(PY) -m pytest --durations=15 $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 $(ARGS)
 
 check: $(DEV)
 	$(PY) -m ruff check .

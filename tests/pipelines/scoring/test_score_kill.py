@@ -67,7 +67,7 @@ def done_now(text: str) -> int:
 @pytest.mark.parametrize(
     "stop",
     [
-        "pipelines.scoring.tables:video_part",  # clips are there, videos are not
+        "pipelines.scoring.tables:read_part",  # clips are there, videos are not
         "pipelines.scoring.telling:leaderboard",  # the report has begun
         "pipelines.scoring.telling:_write",  # all but the report
     ],
