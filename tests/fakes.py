@@ -43,6 +43,7 @@ class Fake:
             with Path(log).open("a") as file:
                 file.write(f"{os.getpid()} {name}\n")
         if "crash" in name:
+            time.sleep(0.5)  # as decoders do: not within microseconds of the answer before
             os.kill(os.getpid(), signal.SIGKILL)
         if "hang" in name:
             time.sleep(3600)
