@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, Literal
 
 from pydantic import Field, field_validator
 
-from actors.container import Source, open_container, packets, picture_stream, sound_stream
+from actors.container import Source, open_container, packets, sound_stream
 from actors.errors import VideoError
-from actors.picture import Converter, is_black, too_large
+from actors.picture import Converter, is_black, limited_stream, too_large
 from actors.sound import SoundTrack
 from actors.streams import Picture, PictureStream
 from actors.types import FPS, U8, Frame, MediaInfo, Sound
@@ -170,20 +170,15 @@ class VideoReader:
     # --- opening
 
     def _open(self, *, with_sound: bool) -> None:
-        import av
-
         self.close()
         config = self._config
         self._container = open_container(
             self._source, max_pixels=config.max_pixels, max_streams=config.max_streams
         )
-        stream = picture_stream(self._container)
+        stream = limited_stream(
+            self._container, max_pixels=config.max_pixels, threads=config.ffmpeg_threads
+        )
         context = stream.codec_context
-        if context.width * context.height > config.max_pixels:
-            raise too_large(context.width, context.height, config.max_pixels)
-        context.thread_type = av.codec.context.ThreadType.SLICE
-        context.thread_count = config.ffmpeg_threads
-        context.options = {"max_pixels": str(config.max_pixels)}
         length = _header_seconds(self._container, stream)
         if length > config.max_duration_s:
             raise _too_long(length, config.max_duration_s)

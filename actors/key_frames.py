@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, BinaryIO
 
-from actors.container import Source, open_container, packets, picture_stream
+from actors.container import Source, open_container, packets
 from actors.decode import DecodeConfig
 from actors.errors import VideoError
-from actors.picture import Converter, too_large
+from actors.picture import Converter, limited_stream, too_large
 from actors.streams import Picture, PictureStream
 from actors.types import FPS, U8
 
@@ -110,20 +110,14 @@ class _Reader:
             raise VideoError("decode", "too_slow", "Decoding took too long for a picture here.")
 
     def _open(self) -> None:
-        import av
-
         self._close()
         limits = self._limits
         self._container = open_container(
             self._source, max_pixels=limits.max_pixels, max_streams=limits.max_streams
         )
-        stream = picture_stream(self._container)
-        context = stream.codec_context
-        if context.width * context.height > limits.max_pixels:
-            raise too_large(context.width, context.height, limits.max_pixels)
-        context.thread_type = av.codec.context.ThreadType.SLICE
-        context.thread_count = limits.ffmpeg_threads
-        context.options = {"max_pixels": str(limits.max_pixels)}
+        stream = limited_stream(
+            self._container, max_pixels=limits.max_pixels, threads=limits.ffmpeg_threads
+        )
         self._stream = stream
         self._avi = self._container.format.name == "avi"
         self._read_on()

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from actors.container import picture_stream
 from actors.errors import VideoError
 from actors.types import U8
 
@@ -121,6 +122,24 @@ class Converter:
         if turn.flip_x or turn.flip_y:
             image = cv2.flip(image, -1 if turn.flip_x and turn.flip_y else int(turn.flip_x))
         return np.ascontiguousarray(image)
+
+
+def limited_stream(container: Any, *, max_pixels: int, threads: int) -> Any:
+    """Return the picture stream of a container, set to stay within the limits.
+
+    Raises:
+        VideoError: ``no_video_stream``, ``unsupported_codec``, ``too_large``.
+    """
+    import av
+
+    stream = picture_stream(container)
+    context = stream.codec_context
+    if context.width * context.height > max_pixels:
+        raise too_large(context.width, context.height, max_pixels)
+    context.thread_type = av.codec.context.ThreadType.SLICE
+    context.thread_count = threads
+    context.options = {"max_pixels": str(max_pixels)}
+    return stream
 
 
 def too_large(width: int, height: int, max_pixels: int) -> VideoError:

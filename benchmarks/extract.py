@@ -99,6 +99,17 @@ def run_naive(script: Path, videos: list[Path], folder: Path) -> float:
     return float(done.stdout.strip().splitlines()[-1].split(" in ")[1].split(" s")[0])
 
 
+def cut_videos(clips: Path, folder: Path, count: int) -> list[Path]:
+    """Cut up to ``count`` videos below ``clips`` into a new folder."""
+    folder.mkdir()
+    made: list[Path] = []
+    for source in sorted(clips.rglob("*.mp4")):
+        target = folder / ("-".join(source.relative_to(clips).parts))
+        if len(made) < count and cut(source, target):
+            made.append(target)
+    return made
+
+
 def run_job(videos: Path, out: Path, modalities: str | None) -> dict[str, Any]:
     """Run the real command; returns its summary."""
     command = [sys.executable, str(ROOT / "jobs" / "extract.py"), "--corpus", str(videos)]
@@ -181,12 +192,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="talkmos-bench-") as name:
         folder = Path(name)
         videos = folder / "videos"
-        videos.mkdir()
-        made: list[Path] = []
-        for source in sorted(Path(args.clips).rglob("*.mp4")):
-            target = videos / ("-".join(source.relative_to(args.clips).parts))
-            if len(made) < args.videos and cut(source, target):
-                made.append(target)
+        made = cut_videos(Path(args.clips), videos, args.videos)
         n = len(made)
         print(f"{n} real clips of 150 frames, {os.cpu_count()} cores, {args.rounds} rounds in turn")
         naive, four, full, alone_full = [], [], [], []

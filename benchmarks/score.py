@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.extract import cut, stages_alone  # noqa: E402 - the path comes first
+from benchmarks.extract import cut_videos, stages_alone  # noqa: E402 - the path comes first
 
 OURS = ("descriptors", "score")  # what scoring adds to the backbones
 
@@ -77,12 +77,7 @@ def real(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="talkmos-bench-") as name:
         folder = Path(name)
         videos = folder / "videos"
-        videos.mkdir()
-        made: list[Path] = []
-        for source in sorted(Path(args.clips).rglob("*.mp4")):
-            target = videos / ("-".join(source.relative_to(args.clips).parts))
-            if len(made) < args.videos and cut(source, target):
-                made.append(target)
+        made = cut_videos(Path(args.clips), videos, args.videos)
         if len(made) < 4:
             sys.exit(f"{args.clips}: at least 4 videos of 6 s with sound are needed")
         checkpoint = checkpoint_of(videos, folder)

@@ -1,12 +1,39 @@
-"""What the doors share: exit statuses, and every error as a message that a person can use."""
+"""What the doors share: exit statuses, options, and every error as a message for a person."""
 
+import argparse
+import json
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
+from typing import Any
 
 OK, REFUSED, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+STANDS = "what was committed stands, start again to resume"
+BACKBONES = ("visual", "audio", "sync")
+
+
+def weights_options(group: Any, help_of_all: str) -> None:
+    """Add ``--weights`` and one option for each backbone to a group of arguments."""
+    group.add_argument("--weights", metavar="SOURCE", help=help_of_all)
+    for name in BACKBONES:
+        group.add_argument(
+            f"--{name}-weights", metavar="SOURCE", help="pretrained, seeded, or a path or URI"
+        )
+
+
+def weights_given(args: argparse.Namespace) -> dict[str, str | None]:
+    """Return ``<backbone>.weights`` -> source; that of a backbone wins over that of all."""
+    return {
+        f"{name}.weights": getattr(args, f"{name}_weights") or args.weights for name in BACKBONES
+    }
+
+
+def as_overrides(values: Mapping[str, object]) -> list[str]:
+    """Write the values that were given as ``key=value`` settings."""
+    # JSON is YAML: no string is mistaken for a number or a list.
+    return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
 
 
 def usage(name: str, message: str) -> int:

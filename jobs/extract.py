@@ -17,9 +17,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # This folder must not stay on the path: its select.py would stand in for Python's own module.
 sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
 
-from jobs.door import OK, REFUSED, guarded, usage  # noqa: E402 - the path comes first
-
-STANDS = "what was committed stands, start again to resume"
+from jobs.door import (  # noqa: E402 - the path comes first
+    OK,
+    REFUSED,
+    STANDS,
+    as_overrides,
+    guarded,
+    usage,
+    weights_given,
+    weights_options,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,15 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--retry-failed", action="store_true", help="try videos again that failed before"
     )
     values = p.add_argument_group("values")
-    values.add_argument(
-        "--weights",
-        metavar="SOURCE",
-        help="of every backbone: pretrained or seeded (demonstration only)",
-    )
-    for name in ("visual", "audio", "sync"):
-        values.add_argument(
-            f"--{name}-weights", metavar="SOURCE", help="pretrained, seeded, or a path or URI"
-        )
+    weights_options(values, "of every backbone: pretrained or seeded (demonstration only)")
     values.add_argument("--modalities", metavar="A,B", help="slim mode: extract only these")
     values.add_argument(
         "--policy", choices=("windows", "whole"), help="how a video is cut into clips"
@@ -80,16 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 def overrides(args: argparse.Namespace) -> list[str]:
     """Turn convenience options into settings; ``--set`` comes last and wins."""
-    import json
-
-    def quoted(value: object) -> str:
-        return json.dumps(value)  # JSON is YAML: no string is mistaken for a number or a list
-
-    settings: list[str] = []
-    for name in ("visual", "audio", "sync"):
-        source = getattr(args, f"{name}_weights") or args.weights
-        if source is not None:
-            settings.append(f"{name}.weights={quoted(source)}")
+    weights = weights_given(args)
     direct = {
         "corpus.corpus": args.corpus,
         "corpus.pattern": args.pattern,
@@ -103,8 +93,7 @@ def overrides(args: argparse.Namespace) -> list[str]:
         if args.modalities is None
         else [name.strip() for name in args.modalities.split(",")],
     }
-    settings += [f"{key}={quoted(value)}" for key, value in direct.items() if value is not None]
-    return [*settings, *args.set]
+    return [*as_overrides(weights), *as_overrides(direct), *args.set]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,9 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         return usage("extract.py", "--corpus is needed (or --config with corpus.corpus)")
     if not args.out and not args.dry_run:
         return usage("extract.py", "--out is needed")
-    return guarded(
-        "extract.py", lambda: _extract(args), "what was committed stands, start again to resume"
-    )
+    return guarded("extract.py", lambda: _extract(args), STANDS)
 
 
 def _inspect(out: str) -> int:

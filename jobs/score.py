@@ -12,7 +12,6 @@ stands; start it again to resume), 130 interrupted.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -20,9 +19,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # This folder must not stay on the path: its select.py would stand in for Python's own module.
 sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
 
-from jobs.door import OK, REFUSED, guarded, usage  # noqa: E402 - the path comes first
-
-STANDS = "what was committed stands, start again to resume"
+from jobs.door import (  # noqa: E402 - the path comes first
+    OK,
+    REFUSED,
+    STANDS,
+    as_overrides,
+    guarded,
+    usage,
+    weights_given,
+    weights_options,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,13 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "--max-failures", metavar="N|P%%", help="exit with status 1 when more videos fail"
     )
     values = p.add_argument_group("weights (those of the checkpoint's features)")
-    values.add_argument(
-        "--weights", metavar="SOURCE", help="of every backbone: pretrained or seeded"
-    )
-    for name in ("visual", "audio", "sync"):
-        values.add_argument(
-            f"--{name}-weights", metavar="SOURCE", help="pretrained, seeded, or a path or URI"
-        )
+    weights_options(values, "of every backbone: pretrained or seeded")
     how = p.add_argument_group("how")
     how.add_argument("--config", metavar="YAML", help="settings, see docs/scoring.md")
     how.add_argument(
@@ -96,11 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
 def overrides(args: argparse.Namespace) -> list[str]:
     """Turn convenience options into settings; ``--set`` comes last and wins."""
-    settings: list[str] = []
-    for name in ("visual", "audio", "sync"):
-        source = getattr(args, f"{name}_weights") or args.weights
-        if source is not None:
-            settings.append(f"extraction.{name}.weights={json.dumps(source)}")
+    weights = {f"extraction.{key}": source for key, source in weights_given(args).items()}
     direct = {
         "corpus.corpus": args.corpus,
         "corpus.pattern": args.pattern,
@@ -116,9 +112,7 @@ def overrides(args: argparse.Namespace) -> list[str]:
         "run.retry_failed": args.retry_failed or None,
         "run.wait_lock": args.wait_lock or None,
     }
-    # JSON is YAML: no string is mistaken for a number or a list.
-    settings += [f"{key}={json.dumps(value)}" for key, value in direct.items() if value is not None]
-    return [*settings, *args.set]
+    return [*as_overrides(weights), *as_overrides(direct), *args.set]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -132,9 +126,7 @@ def main(argv: list[str] | None = None) -> int:
         return usage("score.py", "--out is needed")
     if args.features and args.keep_features:
         return usage("score.py", "--features and --keep-features exclude each other")
-    return guarded(
-        "score.py", lambda: _score(args), "what was committed stands, start again to resume"
-    )
+    return guarded("score.py", lambda: _score(args), STANDS)
 
 
 def _score(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # This folder must not stay on the path: its select.py would stand in for Python's own module.
 sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
 
-from jobs.door import OK, guarded, usage  # noqa: E402 - the path comes first
+from jobs.door import OK, as_overrides, guarded, usage  # noqa: E402 - the path comes first
 
 DEFAULT_PRESET = "optimized"
 
@@ -65,8 +65,6 @@ def parser() -> argparse.ArgumentParser:
 
 def overrides(args: argparse.Namespace) -> list[str]:
     """Turn convenience options into settings; ``--set`` comes last and wins."""
-    import json
-
     by = "column" if args.split_column is not None else args.split_by
     direct = {
         "features": args.features,
@@ -78,8 +76,7 @@ def overrides(args: argparse.Namespace) -> list[str]:
         "run.workers": args.workers,
         "run.wait_lock": args.wait_lock or None,
     }
-    settings = [f"{key}={json.dumps(v)}" for key, v in direct.items() if v is not None]
-    return [*settings, *args.set]
+    return [*as_overrides(direct), *args.set]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -106,7 +106,6 @@ def score(
         stored = _extracted(config, peek, config.keep_features, address, local_cpus)
     with RunLock(store, run_id, wait=config.run.wait_lock):
         clean_leftovers(store, f"{tables.CLIPS}run_date=")
-        check_output(store)
         ledger = Ledger.load(store, tables.CLIPS)  # 2
         failures = FailureTable.load(store, run_id)
         todo = Todo(corpus, ledger, failures, config.run.retry_failed, config.run.limit)  # 3
@@ -207,9 +206,20 @@ def _finish(work: _Work, report: PoolReport | None = None, layout: Plan | None =
     """Settle the output, sum it up, compare, judge and tell (chain steps 5 to 9)."""
     store, keeper, config = work.store, work.keeper, work.config
     run_id = work.context.run_id
+    uncertainty = functools.partial(_uncertainty, config.checkpoint, work.peek.digest)
     keeper.settle(work.corpus)  # 5
     guard = LockGuard(store.raw_uri, run_id)
-    recipe = tables.Recipe(config.level, work.peek.digest, work.context.fingerprint, _summing(work))
+
+    def summed(clips: "pa.Table") -> "pa.Table":
+        return video_rows(
+            clips,
+            uncertainty(),  # loaded only when there is something to sum up
+            level=config.level,
+            checkpoint=work.peek.digest,
+            learned=work.peek.details.get("learned_tasks", TASKS),
+        )
+
+    recipe = tables.Recipe(config.level, work.peek.digest, work.context.fingerprint, summed)
     tables.derive_videos(store, recipe, guard)  # 6
     summary = summarise(
         work.counts, keeper, report=report, layout=layout, run_id=run_id, started=work.started
@@ -224,19 +234,9 @@ def _finish(work: _Work, report: PoolReport | None = None, layout: Plan | None =
         failures=list(keeper.failures.rows()),
         guard=guard,
         say=keeper.line.say,
-        uncertainty=functools.partial(_uncertainty, config.checkpoint, work.peek.digest),
+        uncertainty=uncertainty,
     )
     return tell(scored)  # 7 to 9
-
-
-def _summing(work: _Work) -> "functools.partial[pa.Table]":
-    return functools.partial(
-        _summed,
-        work.config.checkpoint,
-        work.peek.digest,
-        work.config.level,
-        tuple(work.peek.details.get("learned_tasks", TASKS)),
-    )
 
 
 @functools.cache
@@ -244,15 +244,3 @@ def _uncertainty(checkpoint: str, digest: str) -> Any:
     from pipelines.scoring.processor import load_right_checkpoint
 
     return load_right_checkpoint(checkpoint, digest).uncertainty
-
-
-def _summed(
-    checkpoint: str, digest: str, level: float, learned: tuple[str, ...], clips: "pa.Table"
-) -> "pa.Table":
-    return video_rows(
-        clips,
-        _uncertainty(checkpoint, digest),  # loaded only when there is something to sum up
-        level=level,
-        checkpoint=digest,
-        learned=learned,
-    )

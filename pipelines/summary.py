@@ -95,6 +95,18 @@ def describe(layout: Plan) -> str:
     return f"{layout.workers} workers {place}, {layout.threads} thread(s) each{helpers}"
 
 
+def stages_told(summary: dict[str, Any]) -> str:
+    """Say what workers spent their time on."""
+    shares = summary["stage_share"].items()
+    return "time by stage: " + ", ".join(f"{name} {part:.0%}" for name, part in shares)
+
+
+def failures_told(summary: dict[str, Any]) -> str:
+    """Count the failures of a run by reason."""
+    counts = ", ".join(f"{count} {reason}" for reason, count in summary["failures"].items())
+    return f"failures: {counts} (table: failures.parquet)"
+
+
 def told(summary: dict[str, Any], out: str) -> str:
     """Write the account of a run for a person."""
     videos, total = summary["videos"], summary["total"]
@@ -108,11 +120,9 @@ def told(summary: dict[str, Any], out: str) -> str:
             f"{summary['clips']} clips in {work} of work ({wall} in all): {rate:.2f} clips/s, "
             f"workers busy {busy:.0%}"
         )
-        stages = summary["stage_share"].items()
-        lines.append("time by stage: " + ", ".join(f"{name} {part:.0%}" for name, part in stages))
+        lines.append(stages_told(summary))
     if summary["failures"]:
-        counts = ", ".join(f"{count} {reason}" for reason, count in summary["failures"].items())
-        lines.append(f"failures: {counts} (table: failures.parquet)")
+        lines.append(failures_told(summary))
     if summary["cut_off_videos"]:
         lines.append(
             f"{summary['cut_off_videos']} videos end before their header says: they were cut off"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipelines.report import svg
-from pipelines.report.axes import Scale, tick_texts, ticks
+from pipelines.report.axes import Scale
 from pipelines.report.html import Html, el, finite, name_of, number
 from pipelines.report.svg import Frame
 
@@ -67,12 +67,7 @@ def boxes(
     left = min(max(len(item.name) for item in items) * svg.CHARACTER + 10, 130)
     frame = Frame(left, 4, svg.WIDTH - 42, 4 + _ROW * len(items))
     x = Scale(low, high, frame.left, frame.right)
-    parts = []
-    values = ticks(low, high, 4)
-    for value, written in zip(values, tick_texts(values), strict=True):
-        at = x(value)
-        parts.append(el("path", d=f"M{at:.2f} {frame.top:g}V{frame.bottom:g}", class_="rule"))
-        parts.append(svg.text(written, at, frame.bottom + 14, anchor="middle"))
+    parts = svg.upright_rules(x, frame)
     parts += [
         _box(item, frame.top + _ROW * index, x, frame, digits) for index, item in enumerate(items)
     ]

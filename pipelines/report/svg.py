@@ -133,6 +133,17 @@ def legend(
     return join(parts), y + 9
 
 
+def upright_rules(x: Scale, frame: Frame) -> list[Html]:
+    """Draw a vertical line and a number below it at each tick of ``x``."""
+    parts = []
+    values = ticks(x.low, x.high, 4)
+    for value, written in zip(values, tick_texts(values), strict=True):
+        at = x(value)
+        parts.append(el("path", d=f"M{at:.2f} {frame.top:g}V{frame.bottom:g}", class_="rule"))
+        parts.append(text(written, at, frame.bottom + 14, anchor="middle"))
+    return parts
+
+
 def axes(
     frame: Frame,
     x: Scale,

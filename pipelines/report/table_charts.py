@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.report import svg
-from pipelines.report.axes import Scale, domain, tick_texts, ticks
+from pipelines.report.axes import Scale, domain
 from pipelines.report.html import DASH, Html, el, finite, name_of, number
 from pipelines.report.svg import Frame
 
@@ -118,12 +118,7 @@ def bars(
     frame = Frame(left, 4, svg.WIDTH - 52, 4 + row * len(items))
     x = Scale(low, high, frame.left, frame.right)
     zero = x(min(max(0.0, low), high))
-    parts = []
-    values = ticks(low, high, 4)
-    for value, written in zip(values, tick_texts(values), strict=True):
-        at = x(value)
-        parts.append(el("path", d=f"M{at:.2f} {frame.top:g}V{frame.bottom:g}", class_="rule"))
-        parts.append(svg.text(written, at, frame.bottom + 14, anchor="middle"))
+    parts = svg.upright_rules(x, frame)
     parts.append(el("path", d=f"M{zero:.2f} {frame.top:g}V{frame.bottom:g}", class_="axis"))
     for index, item in enumerate(items):
         parts.append(

@@ -6,6 +6,7 @@ from model.tasks import TASKS, TITLES
 from pipelines.progress import duration
 from pipelines.provenance import DEMONSTRATION
 from pipelines.scoring.gate import GateResult, Verdict
+from pipelines.summary import failures_told, stages_told
 from pipelines.uris import display_text
 
 SHOWN_GENERATORS = 20
@@ -24,14 +25,12 @@ def account(summary: dict[str, Any], run: dict[str, Any], last: str) -> str:
     lines = [f"{now}; {videos['done_before']} scored and {videos['failed_before']} failed before"]
     if "work_seconds" in run:
         work, rate = duration(run["work_seconds"]), run["clips_per_second"]
-        stages = run["stage_share"].items()
         lines += [
             f"{run['clips']} clips in {work} of work: {rate:.2f} clips/s",
-            "time by stage: " + ", ".join(f"{name} {part:.0%}" for name, part in stages),
+            stages_told(run),
         ]
     if run["failures"]:
-        counts = ", ".join(f"{count} {reason}" for reason, count in run["failures"].items())
-        lines.append(f"failures: {counts} (table: failures.parquet)")
+        lines.append(failures_told(run))
     lines += ["", *_board(summary["leaderboard"])]
     gate = summary.get("gate")
     if gate is not None:

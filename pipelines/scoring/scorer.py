@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
@@ -94,17 +95,7 @@ class Scorer:
                     "ood": None if math.isnan(far) else far > 1.0,
                     "descriptors": row.get("descriptors"),
                     "faces": row["faces"],
-                    "findings": [
-                        {
-                            "kind": finding.kind,
-                            "start_s": finding.start_s,
-                            "end_s": finding.end_s,
-                            "value": finding.value,
-                            "severity": finding.severity,
-                            "text": finding.text,
-                        }
-                        for finding in find(row)
-                    ],
+                    "findings": [asdict(finding) for finding in find(row)],
                     "curves": curves(row),
                 }
             )

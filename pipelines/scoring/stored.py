@@ -8,7 +8,7 @@ the same object. What comes back to the driver is a receipt.
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -168,7 +168,7 @@ def score_stored(
     todo = list(shards)
     before = keeper.videos + keeper.failed
     items = [
-        {"item": json.dumps({"name": shard.name, "videos": [_plain(ref) for ref in shard.videos]})}
+        {"item": json.dumps({"name": shard.name, "videos": [astuple(ref) for ref in shard.videos]})}
         for shard in todo
     ]
     if not items:
@@ -205,10 +205,6 @@ def score_stored(
             f"{wanted} videos were to be scored, and {found} are accounted for: this is a defect "
             "of TalkMOS, please report it"
         )
-
-
-def _plain(ref: VideoRef) -> list[Any]:
-    return [ref.video_id, ref.uri, ref.generator, ref.speaker, ref.size, ref.version]
 
 
 def _take(receipt: dict[str, Any], keeper: "Keeper") -> None:

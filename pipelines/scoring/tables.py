@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.scoring.errors import ScoreInputError
+from pipelines.scoring.columns import clip_schema, video_schema
 from pipelines.shard_index import list_shards
 from pipelines.storage import StorageError, Store
 
@@ -131,41 +131,39 @@ def read_part(store: Store, name: str) -> "pa.Table":
     return table.replace_schema_metadata(None)
 
 
-def read_table(store: Store, folder: str, keep: "Iterable[str] | None" = None) -> "pa.Table":
-    """Read all parts of a table, with the column ``run_date``, sorted by video and clip.
+def read_table(store: Store, folder: str, keep: Iterable[str]) -> "pa.Table":
+    """Read a table, with the column ``run_date``, sorted by video and clip.
 
     Args:
         store: The output.
         folder: :data:`CLIPS` or :data:`VIDEOS`.
-        keep: Only these videos; all of them by default.
+        keep: Only these videos.
+
+    Returns:
+        The rows; none when nothing was ever scored.
 
     Raises:
-        ScoreInputError: There are no scores.
         StorageError: A part cannot be read.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    names = (
-        [info.name for info in list_shards(store, CLIPS)] if folder == CLIPS else video_parts(store)
-    )
+    clips = folder == CLIPS
+    names = [info.name for info in list_shards(store, CLIPS)] if clips else video_parts(store)
     if not names:
-        raise ScoreInputError(
-            f"{store.display('')} holds no scores (nothing below {folder}): name the --out of a "
-            "run of jobs/score.py that scored something"
-        )
-    wanted = None if keep is None else pa.array(sorted(keep), pa.string())
+        schema = clip_schema() if clips else video_schema()
+        return schema.append(pa.field("run_date", pa.string())).empty_table()
+    wanted = pa.array(sorted(keep), pa.string())
 
     def read(name: str) -> "pa.Table":
         table = read_part(store, name)
-        if wanted is not None:
-            table = table.filter(pc.is_in(table["video_id"], wanted))
+        table = table.filter(pc.is_in(table["video_id"], wanted))
         date = name.split("run_date=", 1)[1][:10]
         return table.append_column("run_date", pa.array([date] * len(table), pa.string()))
 
     with ThreadPoolExecutor(READERS) as pool:
         table = pa.concat_tables(pool.map(read, names)).combine_chunks()
     keys = [("video_id", "ascending")]
-    if folder == CLIPS:
+    if clips:
         keys.append(("clip_index", "ascending"))
     return table.sort_by(keys)

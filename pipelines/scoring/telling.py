@@ -13,8 +13,6 @@ from actors.types import VideoRef
 from pipelines.config import digest
 from pipelines.scoring import tables
 from pipelines.scoring.baseline import Change, compare
-from pipelines.scoring.columns import clip_schema, video_schema
-from pipelines.scoring.errors import ScoreInputError
 from pipelines.scoring.facts import ReportFacts
 from pipelines.scoring.gate import GateFacts, GateResult, Verdict, judge
 from pipelines.scoring.key_frames import key_frames, wanted
@@ -25,7 +23,7 @@ from pipelines.storage import Store, strip_credentials
 from pipelines.version import CODE_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     import pyarrow as pa
 
@@ -89,7 +87,7 @@ class Scored:
 def tell(done: Scored) -> Told:
     """Compare, judge and report; returns what to say."""
     failures = [_failure(row) for row in done.failures if row["video_id"] in done.listed]
-    videos = present(_read(done.store, tables.VIDEOS, done.listed), done.listed)
+    videos = present(tables.read_table(done.store, tables.VIDEOS, done.listed), done.listed)
     relabelled = labels_differ(videos, done.listed)
     if relabelled:
         done.say(
@@ -109,7 +107,7 @@ def tell(done: Scored) -> Told:
 
 def _facts(done: Scored, videos: "pa.Table", failures: list[dict[str, Any]]) -> ReportFacts:
     config, prepared = done.config, done.prepared
-    clips = present(_read(done.store, tables.CLIPS, done.listed), done.listed)
+    clips = present(tables.read_table(done.store, tables.CLIPS, done.listed), done.listed)
     board = leaderboard(videos, config.leaderboard)
     change = None
     if prepared.baseline is not None and _shares(videos, prepared.baseline):
@@ -135,7 +133,7 @@ def _facts(done: Scored, videos: "pa.Table", failures: list[dict[str, Any]]) -> 
         videos=videos,
         clips=clips,
         failures=failures,
-        counts=_counts(done, videos),
+        counts=_counts(done),
         leaderboard=board.to_json(),
         change=None if change is None else change.to_json(),
         gate=None if gate is None else gate.to_json(),
@@ -190,17 +188,6 @@ def _write(done: Scored, report: ReportFacts, inputs: str) -> dict[str, Any]:
     return summary
 
 
-def _read(store: Store, folder: str, keep: "Iterable[str]") -> "pa.Table":
-    """Read a table; one without a row when nothing was ever scored."""
-    import pyarrow as pa
-
-    try:
-        return tables.read_table(store, folder, keep)
-    except ScoreInputError:
-        schema = clip_schema() if folder == tables.CLIPS else video_schema()
-        return schema.append(pa.field("run_date", pa.string())).empty_table()
-
-
 def _failure(row: dict[str, Any]) -> dict[str, Any]:
     names = ("video_id", "uri", "stage", "message", "attempts")
     return {**{name: row[name] for name in names}, "reason": row["error_class"]}
@@ -241,7 +228,7 @@ def _told_before(store: Store, inputs: str) -> dict[str, Any] | None:
     return summary if same else None
 
 
-def _counts(done: Scored, videos: "pa.Table") -> dict[str, int]:
+def _counts(done: Scored) -> dict[str, int]:
     told = done.run["videos"]
     return {
         "corpus": len(done.listed),
@@ -249,7 +236,6 @@ def _counts(done: Scored, videos: "pa.Table") -> dict[str, int]:
         "known": told["done_before"],
         "failed": told["failed"],
         "failed_before": told["failed_before"],
-        "with_scores": videos.num_rows,
     }
 
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def _video(clips: list[Values], learned: Sequence[str]) -> Values:
         **_novelty(clips, frames),
         "descriptors": _struct([clip["descriptors"] for clip in clips], frames),
         "faces": _struct([clip["faces"] for clip in clips], frames),
-        "findings": [finding_values(finding) for finding in found],
+        "findings": [asdict(finding) for finding in found],
     }
 
 
@@ -176,15 +177,3 @@ def in_words(finding: Finding, seconds: float) -> str:
     if finding.end_s - finding.start_s >= 0.9 * seconds:
         return finding.text
     return f"{finding.text} {finding.start_s:.1f}–{finding.end_s:.1f} s"  # noqa: RUF001
-
-
-def finding_values(finding: Finding) -> Values:
-    """Return a finding as a row holds it."""
-    return {
-        "kind": finding.kind,
-        "start_s": finding.start_s,
-        "end_s": finding.end_s,
-        "value": finding.value,
-        "severity": finding.severity,
-        "text": finding.text,
-    }
