@@ -1,0 +1,1 @@
+"""Controlled artefacts: known damage to clean talking-face video (SPEC section 10)."""

@@ -1,0 +1,120 @@
+"""What is done to a video, as a value: a chain of steps, its text, and the scores that follow.
+
+The text travels in manifests and tables; together with the versions of the artefacts it decides the
+version of a video, so that a changed artefact makes its videos new.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from actors.artefacts.artefact import Artefact
+from actors.artefacts.registry import ARTEFACTS
+from model.tasks import LOW, TASKS, Task
+
+CLEAN_SCORE: Final = 4.5
+_PARTS: Final[tuple[Task, ...]] = tuple(task for task in TASKS if task != "overall")
+_KEYS: Final = frozenset({"type", "severity", "seed", "donor"})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One artefact at one severity.
+
+    Attributes:
+        type: Of the artefact.
+        severity: In [0, 1].
+        seed: 0 or more.
+        donor: URI of the video whose sound an artefact takes, for those that need one.
+
+    Raises:
+        ValueError: Unknown type, a value out of its range, a donor missing or not needed.
+    """
+
+    type: str
+    severity: float
+    seed: int = 0
+    donor: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.type not in ARTEFACTS:
+            raise ValueError(f"unknown artefact {self.type!r}: known are {', '.join(ARTEFACTS)}")
+        number = isinstance(self.severity, int | float) and not isinstance(self.severity, bool)
+        if not number or not 0.0 <= self.severity <= 1.0:
+            raise ValueError(f"{self.type}: a severity lies in [0, 1], not {self.severity!r}")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
+            raise ValueError(f"{self.type}: a seed is a whole number of 0 or more")
+        if self.artefact.needs_donor != (self.donor is not None):
+            need = "needs the URI of a donor" if self.artefact.needs_donor else "takes no donor"
+            raise ValueError(f"{self.type}: {need}")
+
+    @property
+    def artefact(self) -> Artefact:
+        """The artefact itself."""
+        return ARTEFACTS[self.type]
+
+
+Chain = tuple[Step, ...]
+
+
+def chain_text(chain: Iterable[Step]) -> str:
+    """Write a chain as JSON, always in the same way; an empty chain is ``[]``."""
+    steps = []
+    for step in chain:
+        values: dict[str, Any] = {
+            "type": step.type,
+            "severity": step.severity,
+            "seed": step.seed,
+        }
+        if step.donor is not None:
+            values["donor"] = step.donor
+        steps.append(values)
+    return json.dumps(steps, separators=(",", ":"), ensure_ascii=False)
+
+
+def parse_chain(text: str) -> Chain:
+    """Read what :func:`chain_text` wrote, or a person did.
+
+    Raises:
+        ValueError: It is no such text; says what is wrong.
+    """
+    try:
+        steps = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise ValueError("expected a JSON list of objects with type and severity")
+    chain = []
+    for step in steps:
+        unknown = sorted(step.keys() - _KEYS)
+        missing = sorted({"type", "severity"} - step.keys())
+        if unknown or missing:
+            wrong = [f"{key!r} is missing" for key in missing]
+            wrong += [f"{key!r} is unknown" for key in unknown]
+            raise ValueError(f"a step of the chain: {', '.join(wrong)}")
+        chain.append(Step(**step))
+    return tuple(chain)
+
+
+def versions(chain: Iterable[Step]) -> str:
+    """Return the versions of the artefacts of a chain, as one text."""
+    return ",".join(f"{step.type}={step.artefact.version}" for step in chain)
+
+
+def target_scores(chain: Iterable[Step]) -> dict[Task, float]:
+    """Return the scores that a clean video deserves after a chain.
+
+    One artefact takes ``severity x harm`` points off a task. Several of them multiply what is left
+    of the way down to the lowest score, so that no score falls below it. ``overall`` is half the
+    worst and half the mean of the other four.
+    """
+    best = CLEAN_SCORE - LOW
+    left = dict.fromkeys(_PARTS, 1.0)
+    for step in chain:
+        for task, points in step.artefact.harms.items():
+            left[task] *= 1.0 - step.severity * points / best
+    scores = {task: LOW + best * share for task, share in left.items()}
+    parts = list(scores.values())
+    scores["overall"] = (min(parts) + sum(parts) / len(parts)) / 2
+    return scores
