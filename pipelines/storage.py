@@ -269,16 +269,18 @@ class Store:
         folder = Path(self.root) / "_tmp"
         temporary = folder / f"{process_token()}-{secrets.token_hex(8)}.part"
         for again in range(20, -1, -1):
-            folder.mkdir(parents=True, exist_ok=True)
             source.seek(0)
             try:
+                folder.mkdir(parents=True, exist_ok=True)
                 with temporary.open("xb") as file:
                     shutil.copyfileobj(source, file, PART_BYTES // 4)
                     file.flush()
                     os.fsync(file.fileno())
                 return temporary
-            except FileNotFoundError:
-                if not again:  # another process may just have removed the empty folder
+            except (FileNotFoundError, FileExistsError):
+                # Another writer removed the empty folder: before the file was made in it, or
+                # between mkdir's finding it there and looking whether it is a folder.
+                if not again:
                     raise
             except OSError:
                 temporary.unlink(missing_ok=True)

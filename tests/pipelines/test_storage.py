@@ -100,6 +100,27 @@ def test_a_store_and_its_errors_travel(store: Store) -> None:
     assert (type(error), str(error), error.transient) == (MissingError, "gone", True)
 
 
+def test_writers_side_by_side_remove_the_empty_folder_under_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mkdir finds the folder there, and by the time it looks what it is another has removed it."""
+    store = Store.at(str(tmp_path))
+    folder = tmp_path / "_tmp"
+    folder.mkdir()
+    is_dir, looks = Path.is_dir, []
+
+    def removed_first(path: Path) -> bool:
+        if path == folder and not looks:
+            looks.append(path)
+            folder.rmdir()
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", removed_first)
+    store.write_bytes("a.txt", b"text")
+    assert looks
+    assert store.read_bytes("a.txt") == b"text"
+
+
 def test_open_uri_takes_names_as_they_are(tmp_path: Path) -> None:
     for name in ("a b\nc.mp4", "x::y?z#.mp4", "s3:trap.mp4"):
         (tmp_path / name).write_bytes(name.encode())
