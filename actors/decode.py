@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 from pydantic import Field, field_validator
 
@@ -61,6 +61,39 @@ class DecodeConfig(Config):
                 f"not {value}"
             )
         return round(frames) / FPS
+
+
+class Reader(Protocol):
+    """What the first half of extraction reads: a video file, or one that is damaged on the way."""
+
+    info: MediaInfo
+    black_frames: int
+
+    def __enter__(self) -> Any:
+        """Open it. Raises VideoError."""
+        ...
+
+    def close(self) -> None:
+        """Free its memory."""
+        ...
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of picture: known after a pass of :meth:`frames`."""
+        ...
+
+    @property
+    def broken_frames(self) -> int:
+        """Source pictures that could not be decoded, in the latest pass."""
+        ...
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames from the start; may be called again."""
+        ...
+
+    def sound(self) -> Sound | None:
+        """Return the sound on the picture's clock."""
+        ...
 
 
 class VideoReader:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from actors.features import FeaturesConfig
+from actors.memory import Memory, digest_of
 from actors.types import Row, Timings
 
 
@@ -41,21 +42,50 @@ class Encoder:
 
     Args:
         stages: In the order of their needs.
+        memory: Bytes of features kept for inputs that come again.
     """
 
-    def __init__(self, stages: Iterable[Stage]) -> None:
+    def __init__(self, stages: Iterable[Stage], memory: int = 0) -> None:
         self.stages = tuple(stages)
+        self.memory = Memory(memory)
 
     def __call__(
-        self, batch: list[Row], timings: Timings, beat: Callable[[str], None]
+        self,
+        batch: list[Row],
+        timings: Timings,
+        beat: Callable[[str], None],
+        *,
+        remember: bool = False,
     ) -> list[Row]:
-        """Add the columns of all stages; ``beat`` hears of each stage that begins."""
+        """Add the columns of all stages.
+
+        Args:
+            batch: Prepared clips.
+            timings: Seconds of each stage are added here.
+            beat: Hears of each stage that begins.
+            remember: What a backbone made of the same input before is taken again. Digests cost
+                about 2 % of the time that backbones take, so this is for variants of a video.
+        """
         for stage in self.stages:
             beat(stage.name)
             begun = time.perf_counter()
-            batch = stage(batch)
+            if hasattr(stage, "memory"):  # it remembers its streams one by one
+                stage.memory = self.memory if remember else None
+            if remember and hasattr(stage, "digest"):
+                batch = [self._remembered(stage, row) for row in batch]
+            else:
+                batch = stage(batch)
             timings.add(stage.name, time.perf_counter() - begun)
         return batch
+
+    def _remembered(self, stage: Stage, row: Row) -> Row:
+        def make() -> Row:
+            (made,) = stage([dict(row)])
+            return {name: made[name] for name in stage.adds}
+
+        key = digest_of(stage.name, (row[name] for name in stage.needs))
+        row.update(self.memory.get(key, make))
+        return row
 
     @property
     def weights(self) -> dict[str, str]:

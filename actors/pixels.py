@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from actors.clips import FrameIndex
 from actors.crops import Patch, Region, patch_region
-from actors.decode import VideoReader
+from actors.decode import Reader
 from actors.detectors import Detection
 from actors.faces import FaceTrack
 from actors.types import F32, Frame, Timings
@@ -61,7 +61,7 @@ class Pixels:
 
     def __init__(
         self,
-        reader: VideoReader,
+        reader: Reader,
         seen: Seen,
         track: FaceTrack,
         clock: Clock,

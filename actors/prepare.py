@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from actors.clips import ClipPlan, plan_clips
 from actors.crops import Patch, PatchTooSmall, align_face, patch_region, sync_crop
-from actors.decode import VideoReader
+from actors.decode import Reader, VideoReader
 from actors.detectors import Detection, make_detector
 from actors.faces import FaceTrack, face_stats, sync_boxes, track_main_face
 from actors.features import FeaturesConfig
@@ -27,6 +27,7 @@ from actors.types import (
     CLIP_SECONDS,
     F32,
     FPS,
+    MIB,
     U8,
     Bool,
     ClipSpan,
@@ -36,8 +37,6 @@ from actors.types import (
     Timings,
 )
 from model.geometry import CROP_SIZE
-
-MIB = 1024**2
 
 NEEDS: tuple[str, ...] = ()
 ADDS = (
@@ -72,6 +71,7 @@ class PreparedVideo:
     missing_s: float  # what the header promises and the file does not hold
     black_frames: int
     broken_frames: int
+    spans: tuple[ClipSpan, ...]  # of the clips, in order
     rows: Iterator[Row]
 
 
@@ -105,6 +105,14 @@ class Preparer:
             VideoError: The video cannot be processed.
         """
         reader = VideoReader(file, self._config.decode, name, on_progress=lambda: beat("decode"))
+        return self.read(reader, timings, beat)
+
+    def read(self, reader: Reader, timings: Timings, beat: Callable[[str], None]) -> PreparedVideo:
+        """Do as :meth:`open` does with a reader, which is entered here and closed after the rows.
+
+        Raises:
+            VideoError: The video cannot be processed.
+        """
         seen = Seen()
         clock = Clock(timings)
         try:
@@ -126,13 +134,14 @@ class Preparer:
             max(0.0, reader.info.duration_s - reader.duration_s),
             reader.black_frames,
             reader.broken_frames,
+            tuple(plan.clips),
             rows,
         )
 
     # --- first pass
 
     def _first_pass(
-        self, reader: VideoReader, seen: Seen, clock: Clock, beat: Callable[[str], None]
+        self, reader: Reader, seen: Seen, clock: Clock, beat: Callable[[str], None]
     ) -> None:
         statistics = FrameStatistics()
         nothing = np.full(len(FRAME_STATS), np.nan, np.float32)
@@ -174,7 +183,7 @@ class Preparer:
 
     def _rows(
         self,
-        reader: VideoReader,
+        reader: Reader,
         seen: Seen,
         sound: Sound | None,
         plan: ClipPlan,
@@ -224,7 +233,7 @@ class Preparer:
         stats = np.full((T, len(FRAME_STATS)), np.nan, np.float32)
         stats[:n] = np.stack([seen.stats[o] for o in span.ordinals])
         times = np.asarray(seen.times)[span.ordinals]
-        waveform, audio_mask = _sound_of(span, video.sound, times, self._config.decode.policy)
+        waveform, audio_mask = sound_of(span, video.sound, times, self._config.decode.policy)
         return {
             "clip_index": span.clip_index,
             "start_s": span.start_s,
@@ -338,10 +347,17 @@ def _stacked(crops: list[U8]) -> U8:
     return np.stack(crops) if crops else np.zeros((0, CROP_SIZE, CROP_SIZE, 3), np.uint8)
 
 
-def _sound_of(
+def sound_of(
     span: ClipSpan, sound: Sound | None, times: NDArray[np.float64], policy: str
 ) -> tuple[F32, Bool]:
-    """Cut the clip's sound; the mask [T] says at which frames it really comes from the file."""
+    """Cut the clip's sound; the mask [T] says at which frames it really comes from the file.
+
+    Args:
+        span: Of the clip.
+        sound: Of the video; None is a video without sound.
+        times: [n] timestamps of the clip's frames, seconds.
+        policy: Of the sampling.
+    """
     mask = np.zeros(T, np.bool_)
     waveform = np.zeros(span.sample_stop - span.sample_start, np.float32)
     if sound is None:

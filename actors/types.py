@@ -10,6 +10,7 @@ FPS = 25
 CLIP_FRAMES = 150
 CLIP_SECONDS = 6.0
 SAMPLE_RATE = 16_000
+MIB = 1024**2
 MIN_SECONDS = 1.0  # a shorter tail is no clip, a shorter video is a failure
 
 F32: TypeAlias = NDArray[np.float32]
@@ -28,6 +29,8 @@ class VideoRef:
     speaker: str | None = None
     size: int | None = None  # bytes
     version: str = ""  # ETag, or size and modification time: changes when the content does
+    source: str | None = None  # clean video that it is a variant of: variants stay together
+    artefacts: str = ""  # chain that is applied at decode, see actors/artefacts/chain.py
 
 
 @dataclass(frozen=True, slots=True)

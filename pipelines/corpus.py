@@ -3,10 +3,12 @@
 import datetime as dt
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from actors.artefacts.chain import Chain, chain_digest, chain_text, parse_chain
 from actors.types import VideoRef
 from model.config import Config
 from pipelines.corpus_report import CorpusReport
@@ -60,6 +62,11 @@ class CorpusConfig(Config):
     version_column: str = "version"
     """Manifest column that changes when the video does. Without it local files are looked at, and
     remote ones count as unchanged."""
+    source_column: str = "source"
+    """Manifest column of the clean video that this one is a variant of. Variants of one source that
+    follow each other go to one worker, which does what they share only once."""
+    artefacts_column: str = "artefacts"
+    """Manifest column of the artefacts that are applied at decode, as jobs/degrade.py writes it."""
     modified_column: str = "modified"
     """Manifest column of the time at which the video was modified (ISO 8601, UTC unless it names a
     zone; or seconds since 1970), for ``since``. Without it local files are looked at."""
@@ -260,12 +267,7 @@ def _row(
             f"{where}, row {record[0]}: no value in column {config.uri_column!r} "
             f"(the columns are: {have})"
         )
-    if not scheme_of(address):
-        local = not scheme_of(folder)
-        if local:
-            address = os.path.normpath(os.path.join(folder, address))  # noqa: PTH118
-        else:
-            address = f"{folder}/{address.lstrip('/')}"
+    address = _address(address, folder)
     path = relative_id(address, folder)
     given = {name: text_of(record, getattr(config, f"{name}_column"), where) for name in NAMES}
     version, size = text_of(record, config.version_column, where), None
@@ -279,6 +281,9 @@ def _row(
     if matcher.is_old(modified):
         return None
     generator, speaker = matcher.names(path, known=all(given.values()))
+    chain = _chain(config, record, where)
+    if chain is not None:  # also for no step at all: it must be told where the version ends
+        version = f"{version or ''}+{chain_digest(chain)}"
     return VideoRef(
         text_of(record, config.id_column, where) or id_of(path),
         address,
@@ -286,7 +291,39 @@ def _row(
         given["speaker"] or speaker,
         size,
         version or "",
+        text_of(record, config.source_column, where),
+        "" if chain is None else _addressed(chain, folder),
     )
+
+
+def _chain(config: CorpusConfig, record: Record, where: str) -> Chain | None:
+    text = text_of(record, config.artefacts_column, where)
+    if text is None:
+        return None
+    try:
+        return parse_chain(text)
+    except ValueError as error:
+        raise CorpusError(
+            f"{where}, row {record[0]}: {config.artefacts_column}: {error} (such a manifest is "
+            "written by jobs/degrade.py; an empty cell is a video without artefacts)"
+        ) from None
+
+
+def _addressed(chain: Chain, folder: str) -> str:
+    """Return the chain's text; donors are addressed as videos are."""
+    return chain_text(
+        step if step.donor is None else replace(step, donor=_address(step.donor, folder))
+        for step in chain
+    )
+
+
+def _address(address: str, folder: str) -> str:
+    """Return where a manifest's address leads; relative ones start at its folder."""
+    if scheme_of(address):
+        return address
+    if not scheme_of(folder):
+        return os.path.normpath(os.path.join(folder, address))  # noqa: PTH118
+    return f"{folder}/{address.lstrip('/')}"
 
 
 def _stat(path: str) -> os.stat_result | None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from actors.types import VideoRef
 
 MAX_LEASE = 256
+MAX_VARIANTS = (
+    32  # of one source in a lease: what they share is done once, and others have work too
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class LeaseBook:
         self, source: Iterable[VideoRef], *, max_attempts: int = 2, lease_seconds: float = 1.0
     ) -> None:
         self._source: Iterator[VideoRef] = iter(source)
-        self._exhausted = False
+        self._next = next(self._source, None)  # known beforehand: does it belong to the others?
         self._again: deque[VideoRef] = deque()  # lost with a worker, not under suspicion
         self._suspects: deque[VideoRef] = deque()  # were running when a worker died: one to a lease
         self._attempts: dict[str, int] = {}
@@ -92,19 +95,22 @@ class LeaseBook:
             size = self.lease_size(least)
             while len(videos) < size and self._again:
                 videos.append(self._again.popleft())
-            while len(videos) < size and not self._exhausted:
-                ref = next(self._source, None)
-                if ref is None:
-                    self._exhausted = True
-                else:
-                    self.taken += 1
-                    videos.append(ref)
+            while self._next is not None and (len(videos) < size or self._belongs_to(videos)):
+                videos.append(self._next)
+                self.taken += 1
+                self._next = next(self._source, None)
         if not videos:
             return None
         self._number += 1
         lease = Lease(self._number, worker, videos)
         state.leases.append(lease)
         return lease
+
+    def _belongs_to(self, videos: list[VideoRef]) -> bool:
+        """Say whether the next video is a variant of the same source as the last one."""
+        if self._next is None or not videos or len(videos) >= MAX_VARIANTS:
+            return False
+        return self._next.source is not None and self._next.source == videos[-1].source
 
     def attempts(self, video_id: str) -> int:
         """Return how often the video has brought a worker down."""
@@ -216,7 +222,7 @@ class LeaseBook:
     @property
     def nothing_to_hand_out(self) -> bool:
         """Whether queue and listing are empty (leases may still be running)."""
-        return self._exhausted and not self._again and not self._suspects
+        return self._next is None and not self._again and not self._suspects
 
     @property
     def open(self) -> int:

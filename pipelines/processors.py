@@ -5,7 +5,8 @@ The stage classes are the same; only where they run differs.
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,10 @@ from actors.encode import Encoder, Stage, backbone_stages, cpu_stages
 from actors.errors import VideoError
 from actors.features import STRUCT_FIELDS, FeaturesConfig
 from actors.row import stored_columns
-from actors.types import Row, Timings, VideoRef
+from actors.types import MIB, Row, Timings, VideoRef
 from pipelines.messages import HelperCrashError, Processor, ProcessorInfo, Progress, VideoEnd
 from pipelines.resources import Plan
-from pipelines.storage import StorageError, open_uri
+from pipelines.storage import StorageError, open_uri, strip_credentials
 
 if TYPE_CHECKING:
     from actors.prepare import PreparedVideo
@@ -46,6 +47,39 @@ class ExtractFactory:
         return WholeProcessor(self.config, threads, self.expected_clips)
 
 
+class VideoPreparer:
+    """Prepares what a corpus names: video files, and virtual variants of them.
+
+    Args:
+        config: All settings of extraction.
+    """
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        from actors.prepare import Preparer
+        from actors.variants import VariantPreparer
+
+        self._plain = Preparer(config)
+        self._variants = VariantPreparer(self._plain, config, open_uri)
+
+    @contextmanager
+    def opened(
+        self, ref: VideoRef, timings: Timings, beat: Callable[[str], None]
+    ) -> "Iterator[PreparedVideo]":
+        """Prepare a video; its rows are read inside the block.
+
+        Raises:
+            VideoError, StorageError: It cannot be processed.
+        """
+        if ref.artefacts:
+            # Without the part of the chain, see pipelines/corpus.py: what variants have in common.
+            key = f"{strip_credentials(ref.uri)} {ref.version.rpartition('+')[0]}"
+            yield self._variants.open(ref.uri, key, ref.artefacts, timings, beat)
+            return
+        self._variants.close()
+        with open_uri(ref.uri) as file:
+            yield self._plain.open(file, ref.video_id, timings, beat)
+
+
 class WholeProcessor:
     """Decodes and encodes in one process: frames are never copied between processes."""
 
@@ -56,13 +90,12 @@ class WholeProcessor:
 
     def load(self) -> ProcessorInfo:
         """Load weights and models."""
-        from actors.prepare import Preparer
-
         limit_threads(self._threads)
         self._encoder = Encoder(
-            backbone_stages(self._config, "cpu", self._expected_clips) + cpu_stages(self._config)
+            backbone_stages(self._config, "cpu", self._expected_clips) + cpu_stages(self._config),
+            self._config.prepare.remember_mib * MIB,
         )
-        self._preparer = Preparer(self._config)
+        self._preparer = VideoPreparer(self._config)
         return describe(self._config, self._encoder.stages)
 
     def process(
@@ -70,10 +103,10 @@ class WholeProcessor:
     ) -> Iterator[Row | VideoEnd]:
         """Yield the rows of a video, then what is left of it."""
         limit_threads(self._threads)
-        with open_uri(ref.uri) as file:
-            video = self._preparer.open(file, ref.video_id, timings, progress.beat)
+        again = ref.source is not None
+        with self._preparer.opened(ref, timings, progress.beat) as video:
             for row in video.rows:
-                yield self._encoder([row], timings, progress.beat)[0]
+                yield self._encoder([row], timings, progress.beat, remember=again)[0]
             yield end_of(video)
 
     def ahead(self, coming: list[VideoRef]) -> None:
@@ -92,11 +125,9 @@ class PrepareWorker:
 
     def load(self) -> None:
         """Load the models."""
-        from actors.prepare import Preparer
-
         limit_threads(1)
         self._encoder = Encoder(cpu_stages(self._config))
-        self._preparer = Preparer(self._config)
+        self._preparer = VideoPreparer(self._config)
 
     def prepare(self, ref: VideoRef, columns: frozenset[str]) -> Iterator[tuple[str, Any]]:
         """Yield ``("row", row)`` for each clip, then ``("end", (VideoEnd, Timings))``.
@@ -108,8 +139,7 @@ class PrepareWorker:
         timings, beat = Timings(), self._progress.beat
         self._progress.video(0, ref.video_id)
         try:
-            with open_uri(ref.uri) as file:
-                video = self._preparer.open(file, ref.video_id, timings, beat)
+            with self._preparer.opened(ref, timings, beat) as video:
                 for row in video.rows:
                     done = self._encoder([row], timings, beat)[0]
                     yield "row", {name: done[name] for name in columns & done.keys()}
@@ -194,7 +224,8 @@ class SplitProcessor:
         self._helpers = [self._class.remote(self._config) for _ in range(self._plan.preparers)]
         loading = [helper.load.remote() for helper in self._helpers]
         self._encoder = Encoder(
-            backbone_stages(self._config, self._plan.device, self._expected_clips)
+            backbone_stages(self._config, self._plan.device, self._expected_clips),
+            self._config.prepare.remember_mib * MIB,
         )
         self._columns = frozenset(stored_columns(self._config.left_out)).union(
             *(stage.needs for stage in self._encoder.stages)
@@ -230,8 +261,10 @@ class SplitProcessor:
             while not finished:
                 kind, value = self._next(running, progress, timings)
                 if kind == "row":
-                    row = dict(value)
-                    yield self._encoder([row], timings, progress.beat)[0]
+                    (row,) = self._encoder(
+                        [dict(value)], timings, progress.beat, remember=ref.source is not None
+                    )
+                    yield row
                 elif kind == "error":
                     finished = True
                     raise value

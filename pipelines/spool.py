@@ -5,6 +5,7 @@ import os
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 from typing import IO
 
 import numpy as np
@@ -83,8 +84,7 @@ def spool_corpus(refs: Iterable[VideoRef], folder: str | None = None) -> Spooled
     encode = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: keeps any file name
     try:
         for ref in refs:
-            fields = (ref.video_id, ref.uri, ref.generator, ref.speaker, ref.size, ref.version)
-            file.write(encode(fields).encode("ascii") + b"\n")
+            file.write(encode(astuple(ref)).encode("ascii") + b"\n")
             ids.append(hash_text(ref.video_id))
             versions.append(hash_text(ref.version))
             total += ref.size or 0

@@ -7,6 +7,7 @@ version of a video, so that a changed artefact makes its videos new.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Final
 
 from actors.artefacts.artefact import Artefact
@@ -97,9 +98,10 @@ def parse_chain(text: str) -> Chain:
     return tuple(chain)
 
 
-def versions(chain: Iterable[Step]) -> str:
-    """Return the versions of the artefacts of a chain, as one text."""
-    return ",".join(f"{step.type}={step.artefact.version}" for step in chain)
+def chain_digest(chain: Chain) -> str:
+    """Return what changes when the chain, or what an artefact of it does, changes."""
+    made_by = ",".join(f"{step.type}={step.artefact.version}" for step in chain)
+    return blake2b(f"{made_by} {chain_text(chain)}".encode(), digest_size=8).hexdigest()
 
 
 def target_scores(chain: Iterable[Step]) -> dict[Task, float]:

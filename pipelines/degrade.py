@@ -1,0 +1,224 @@
+"""Degrading: from clean videos to a corpus of known damage, stored or virtual.
+
+1. List    corpus -> sources            1 : N      pipelines/corpus.py
+2. Deal    source -> variants           1 : N      pipelines/degrading/plan.py: hashes alone
+3. Look    output -> what is made       N : N      pipelines/ledger.py (stored only, as 4 to 6)
+4. Make    source -> videos, rows       1 : N      pipelines/degrading/processor.py on the pool
+5. Commit  rows   -> shard              N : 1      pipelines/shards.py
+6. Settle  output: nothing twice, failure table, ledger, videos that no plan names
+7. Write   variants -> manifest, labels, plan      pipelines/degrading/tables.py
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipelines.cluster import connected
+from pipelines.config import digest
+from pipelines.degrading.config import DegradeConfig
+from pipelines.degrading.plan import DegradeInputError, SourcePlan, deal
+from pipelines.degrading.processor import FOLDER, VIDEOS, DegradeFactory
+from pipelines.degrading.tables import FORMAT, PLAN, Made, write_tables
+from pipelines.failures import FailureTable
+from pipelines.keeper import Keeper
+from pipelines.ledger import Ledger
+from pipelines.lock import LockGuard, RunLock
+from pipelines.messages import RunContext
+from pipelines.pool import WorkerPool
+from pipelines.pool_run import run_pool
+from pipelines.progress import ProgressLine
+from pipelines.resources import plan as plan_resources
+from pipelines.shard_index import list_shards
+from pipelines.shards import clean_leftovers
+from pipelines.spool import SpooledCorpus, spool_corpus
+from pipelines.storage import StorageError, Store
+from pipelines.summary import describe, summarise
+from pipelines.todo import Todo, listed
+from pipelines.version import CODE_VERSION
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """What there is now.
+
+    Attributes:
+        made: Variants, in the order of the manifest.
+        missing: Variants that could not be made: id, reason, message.
+        without_donor: Sources that lack a donor of sound -> types that they go without.
+        summary: Of the run on the pool; None for a virtual corpus.
+    """
+
+    made: list[Made]
+    missing: list[tuple[str, str, str]]
+    without_donor: dict[str, tuple[str, ...]]
+    summary: dict[str, Any] | None
+
+
+def degrade(
+    config: DegradeConfig,
+    out: str,
+    *,
+    virtual: bool,
+    address: str | None = None,
+    local_cpus: int | None = None,
+) -> Degraded:
+    """Run the chain.
+
+    Args:
+        config: Validated settings.
+        out: Folder or URI of the output.
+        virtual: Write no video: the manifest says what is done at decode.
+        address: Ray cluster; default $RAY_ADDRESS, else a local one.
+        local_cpus: CPUs of a local cluster.
+
+    Raises:
+        DegradeInputError, CorpusError, StorageError, LockHeld: With messages for the user.
+        RunError: The run cannot go on; what was committed stands.
+    """
+    started = time.time()
+    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
+    store = Store.at(out)
+    _check_output(store, virtual=virtual)
+    corpus, warnings = listed(config.corpus)  # 1
+    sources = list(corpus)
+    virtual_sources = [ref for ref in sources if ref.artefacts]
+    if virtual_sources:
+        raise DegradeInputError(
+            f"{virtual_sources[0].video_id} is itself a virtual variant: degrade clean videos"
+        )
+    plans = {plan.source.video_id: plan for plan in deal(sources, config)}  # 2
+    without = {name: plan.without_donor for name, plan in plans.items() if plan.without_donor}
+    line = ProgressLine(len(plans))
+    for text in warnings:
+        line.say(text)
+    if virtual:
+        with RunLock(store, run_id, wait=config.run.wait_lock):
+            made = [Made(v) for plan in plans.values() for v in plan.variants]
+            write_tables(store, made, config, virtual=True)  # 7
+        return Degraded(made, [], without, None)
+    with RunLock(store, run_id, wait=config.run.wait_lock):
+        for folder in (FOLDER, VIDEOS):
+            clean_leftovers(store, folder)
+        todo_corpus = _versioned(plans.values())
+        before = _stored(store)
+        ledger, failures = Ledger.load(store, FOLDER), FailureTable.load(store, run_id)  # 3
+        todo = Todo(todo_corpus, ledger, failures, config.run.retry_failed, config.run.limit)
+        counts = todo.count()
+        guard = LockGuard(store.raw_uri, run_id)
+        line = ProgressLine(counts.todo)
+        keeper = Keeper(store, ledger, failures, line, guard)
+        line.say(str(counts))
+        report, layout = None, None
+        if counts.todo:
+            with connected(address, local_cpus=local_cpus) as cluster:
+                layout = plan_resources(cluster, config.resources)
+                line.say(describe(layout))
+                pool = WorkerPool(
+                    layout, DegradeFactory(config, store.raw_uri), config.run.limits, keeper
+                )
+                context = RunContext(
+                    run_id,
+                    store.raw_uri,
+                    digest({"format": FORMAT}),
+                    CODE_VERSION,
+                    config.run.shard_clips,
+                    config.run.flush_seconds,
+                    folder=FOLDER,
+                )
+                report = run_pool(config.run, pool, keeper, todo, lambda _: context)  # 4, 5
+        keeper.settle(todo_corpus)  # 6
+        made, missing = _made(_stored(store), plans, {r.video_id: r.version for r in todo_corpus})
+        guard()
+        write_tables(store, made, config, virtual=False)  # 7
+        # What an older plan made, and this one does not name; only what rows of ours name goes.
+        for uri in {row["uri"] for row in before if row["uri"]} - {one.uri for one in made}:
+            store.delete(uri)
+        summary = summarise(
+            counts, keeper, report=report, layout=layout, run_id=run_id, started=started
+        )
+    return Degraded(made, missing, without, summary)
+
+
+def _check_output(store: Store, *, virtual: bool) -> None:
+    """Refuse an output that is something else.
+
+    Raises:
+        DegradeInputError: It holds something else, or the other kind of corpus.
+    """
+    if store.exists("run.json"):
+        raise DegradeInputError(
+            f"{store.display('')} holds features, scores or a training run: choose another --out"
+        )
+    if not store.exists(PLAN):
+        return
+    try:
+        record = json.loads(store.read_bytes(PLAN))
+        known = record["format"] == FORMAT
+        was_virtual = bool(record["virtual"])
+    except (ValueError, KeyError, TypeError):
+        known = was_virtual = False
+    if not known:
+        raise DegradeInputError(
+            f"{store.display(PLAN)} is damaged or not ours: choose another --out, or remove it"
+        )
+    if was_virtual != virtual:
+        kinds = ("virtual", "stored") if was_virtual else ("stored", "virtual")
+        raise DegradeInputError(
+            f"{store.display('')} holds a {kinds[0]} corpus, and this run would make a {kinds[1]} "
+            "one: choose another --out"
+        )
+
+
+def _versioned(plans: Iterable[SourcePlan]) -> SpooledCorpus:
+    """Return the sources with all that is made of them as part of their version."""
+    return spool_corpus(
+        replace(
+            plan.source,
+            version=f"{plan.source.version}@{plan.version()}",
+            artefacts=plan.text(),
+        )
+        for plan in plans
+    )
+
+
+def _stored(store: Store) -> list[dict[str, Any]]:
+    """Read the rows of what was made."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = []
+    for info in list_shards(store, FOLDER):
+        with store.open(info.name) as file:
+            try:
+                rows += pq.ParquetFile(file).read().to_pylist()
+            except (pa.ArrowInvalid, OSError) as error:
+                raise StorageError(
+                    f"{store.display(info.name)} cannot be read ({error}): remove it and run again"
+                ) from error
+    return rows
+
+
+def _made(
+    rows: list[dict[str, Any]], plans: dict[str, SourcePlan], versions: dict[str, str]
+) -> tuple[list[Made], list[tuple[str, str, str]]]:
+    """Return what is there, in the order of the plans, and what could not be made."""
+    found = {
+        (row["source"], row["name"]): row
+        for row in rows
+        if versions.get(row["source"]) == row["source_version"]
+    }
+    made: list[Made] = []
+    missing: list[tuple[str, str, str]] = []
+    for name, plan in plans.items():
+        for variant in plan.variants:
+            row = found.get((name, variant.name))
+            if row is None:
+                continue  # the whole source failed: it is in the failure table
+            if row["uri"] is None:
+                missing.append((variant.video_id, row["reason"], row["message"]))
+            else:
+                made.append(Made(variant, row["uri"], row["digest"]))
+    return made, missing

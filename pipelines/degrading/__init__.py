@@ -1,0 +1,1 @@
+"""From clean videos to corpora of known damage."""

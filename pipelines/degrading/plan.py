@@ -1,0 +1,264 @@
+"""Which variants are made of which source: pure, and decided by hashes alone.
+
+A variant depends on the seed, the source and its own type, not on the order of the corpus, on other
+sources or on who makes it. (Donors of sound are other sources: a corpus that grows may offer a new
+one; which one it is stands in the chain, and so in the variant's version.)
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+
+from actors.artefacts.artefact import Group
+from actors.artefacts.chain import (
+    Chain,
+    Step,
+    chain_digest,
+    chain_text,
+    parse_chain,
+    target_scores,
+)
+from actors.artefacts.registry import ARTEFACTS
+from actors.types import VideoRef
+from model.tasks import Task
+from pipelines.degrading.config import SIDES, DegradeConfig, Side
+from pipelines.errors import UserInputError
+from pipelines.hashing import hash_text
+
+CLEAN = "clean"
+COMBINATION = "combination"
+
+
+class DegradeInputError(UserInputError):
+    """What was asked for cannot be made; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One damaged video, or the clean one.
+
+    Attributes:
+        video_id: ``<source>/<name>``.
+        source: The clean video.
+        side: Split of its source.
+        type: Of the artefact, ``clean``, or ``combination``.
+        name: Its last part: ``clean``, ``blur-400``, ``blur-400+noise-800`` (severity in ‰).
+        chain: What is done, donors by URI.
+        severity: 0 for clean, None for combinations.
+        held_out: Its type, or one of its types, stays out of training.
+    """
+
+    video_id: str
+    source: VideoRef
+    side: Side
+    type: str
+    name: str
+    chain: Chain
+    severity: float | None
+    held_out: bool
+
+    @property
+    def group(self) -> Group | None:
+        """Of the artefact; None for clean videos and combinations."""
+        return ARTEFACTS[self.type].group if self.type in ARTEFACTS else None
+
+    @property
+    def generator(self) -> str:
+        """What stands in the column of generators: the types, joined."""
+        return "+".join(step.type for step in self.chain) or CLEAN
+
+    def scores(self) -> dict[Task, float]:
+        """Return the scores that it deserves."""
+        return target_scores(self.chain)
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """All variants of a source, the clean one first, and what could not be made of it."""
+
+    source: VideoRef
+    side: Side
+    variants: tuple[Variant, ...]
+    without_donor: tuple[str, ...]  # types that found no other source on this side
+
+    def text(self) -> str:
+        """Return names and chains of all variants as one text, see :func:`read_text`."""
+        return json.dumps([[v.name, chain_text(v.chain)] for v in self.variants])
+
+    def version(self) -> str:
+        """Return what changes when anything that is made of the source changes, 16 hex digits."""
+        made = "".join(chain_digest(v.chain) for v in self.variants)
+        return blake2b(f"{self.text()} {made}".encode(), digest_size=8).hexdigest()
+
+
+def read_text(text: str) -> list[tuple[str, Chain]]:
+    """Return names and chains from a :meth:`SourcePlan.text`."""
+    return [(name, parse_chain(chain)) for name, chain in json.loads(text)]
+
+
+def sides(sources: Sequence[VideoRef], config: DegradeConfig) -> list[Side]:
+    """Decide the split of every source.
+
+    Raises:
+        DegradeInputError: A name in ``splits.assign`` is nobody's, a source has no speaker, or a
+            side that should have a share is empty.
+    """
+    splits = config.splits
+    known = {ref.video_id for ref in sources} | {ref.speaker for ref in sources if ref.speaker}
+    unknown = sorted(splits.assign.keys() - known)
+    if unknown:
+        raise DegradeInputError(
+            f"splits.assign names {', '.join(unknown[:5])}, which is no source and no speaker of "
+            "the corpus"
+        )
+    result: list[Side] = []
+    bounds = np.cumsum(splits.shares)
+    for ref in sources:
+        given = splits.assign.get(ref.video_id) or splits.assign.get(ref.speaker or "")
+        if given is not None:
+            result.append(given)
+            continue
+        if splits.by == "speaker" and not ref.speaker:
+            raise DegradeInputError(
+                f"splits.by is speaker, but {ref.video_id} has none: give --pattern or a manifest "
+                "with a column speaker, or split by source"
+            )
+        name = ref.video_id if splits.by == "source" else ref.speaker
+        place = hash_text(f"split {splits.salt} {name}") / 2**64
+        result.append(SIDES[min(int(np.searchsorted(bounds, place, side="right")), 2)])
+    empty = [
+        side
+        for side, share in zip(SIDES, splits.shares, strict=True)
+        if share > 0 and side not in result
+    ]
+    if empty and not splits.assign:
+        raise DegradeInputError(
+            f"no source fell on the side {' and '.join(empty)} of the split: the corpus has only "
+            f"{len(sources)} sources. Take another splits.salt, say who goes where with "
+            "splits.assign, or set the share of that side in splits.shares to 0"
+        )
+    return result
+
+
+def deal(sources: Sequence[VideoRef], config: DegradeConfig) -> Iterator[SourcePlan]:
+    """Yield what is made of each source, in their order.
+
+    Raises:
+        DegradeInputError: See :func:`sides`; or two variants would have the same id.
+    """
+    placed = sides(sources, config)
+    donors: dict[str, VideoRef] = {}
+    for side in SIDES:
+        here = (ref for ref, s in zip(sources, placed, strict=True) if s == side)
+        donors |= _donors(here, config.seed)
+    for ref, side in zip(sources, placed, strict=True):
+        donor = donors.get(ref.video_id)
+        types, lacking = _types(config, side, has_donor=donor is not None)
+        chosen = _cells(ref, side, types, config)
+        variants = [_variant(ref, side, (), config)]
+        for name, severity in chosen:
+            variants.append(
+                _variant(ref, side, (_step(ref, name, severity, donor, config),), config)
+            )
+        combined = _combined(ref, types, donor, config)
+        variants.extend(_variant(ref, side, chain, config) for chain in combined)
+        yield SourcePlan(ref, side, tuple(variants), lacking)
+
+
+def _types(
+    config: DegradeConfig, side: Side, *, has_donor: bool
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return the types that a side gets, and those that lack a donor."""
+    used = [n for n, how in config.types.items() if side == "test" or not how.held_out]
+    lacking = tuple(n for n in used if ARTEFACTS[n].needs_donor and not has_donor)
+    return [n for n in used if n not in lacking], lacking
+
+
+def _cells(
+    ref: VideoRef, side: Side, types: list[str], config: DegradeConfig
+) -> list[tuple[str, float]]:
+    """Choose (type, severity): all of them, or so many, dealt evenly.
+
+    Types take turns in an order of the source's own, and each type goes through its severities in
+    an order of (source, type). So the types of a source are evenly used, and over many sources
+    so is every severity.
+    """
+    grid = [(name, severity) for name in types for severity in config.severities_of(name)]
+    wanted = config.per_source.get(side)
+    if wanted is None or wanted >= len(grid):
+        return grid
+    turns = sorted(types, key=lambda name: _key(config, ref, "turn", name))
+    columns = [
+        sorted(
+            config.severities_of(name),
+            key=lambda severity: _key(config, ref, f"severity {name}", f"{severity:.3f}"),
+        )
+        for name in turns
+    ]
+    dealt = [
+        (name, column[round_])
+        for round_ in range(max(map(len, columns)))
+        for name, column in zip(turns, columns, strict=True)
+        if round_ < len(column)
+    ]
+    taken = set(dealt[:wanted])
+    return [cell for cell in grid if cell in taken]
+
+
+def _combined(
+    ref: VideoRef, types: list[str], donor: VideoRef | None, config: DegradeConfig
+) -> Iterator[Chain]:
+    of = config.combinations.of
+    if len(types) < of:
+        return
+    for number in range(config.combinations.per_source):
+        chosen = sorted(types, key=lambda name: _key(config, ref, f"of {number}", name))[:of]
+        steps = []
+        for name in sorted(chosen, key=list(ARTEFACTS).index):
+            severities = config.severities_of(name)
+            place = _key(config, ref, f"strength {number}", name) % len(severities)
+            steps.append(_step(ref, name, severities[place], donor, config))
+        yield tuple(steps)
+
+
+def _step(
+    ref: VideoRef, name: str, severity: float, donor: VideoRef | None, config: DegradeConfig
+) -> Step:
+    seed = _key(config, ref, "seed", name) % 2**31
+    needs = ARTEFACTS[name].needs_donor
+    return Step(name, severity, seed, donor.uri if needs and donor else None)
+
+
+def _variant(ref: VideoRef, side: Side, chain: Chain, config: DegradeConfig) -> Variant:
+    name = "+".join(f"{s.type}-{round(1000 * s.severity):03d}" for s in chain) or CLEAN
+    kind = CLEAN if not chain else chain[0].type if len(chain) == 1 else COMBINATION
+    severity = 0.0 if not chain else chain[0].severity if len(chain) == 1 else None
+    held_out = any(config.types[step.type].held_out for step in chain)
+    return Variant(f"{ref.video_id}/{name}", ref, side, kind, name, chain, severity, held_out)
+
+
+def _donors(sources: Iterable[VideoRef], seed: int) -> dict[str, VideoRef]:
+    """Choose whose sound each source of a side may get: if possible another of the same person.
+
+    Sources lie on a ring by their hashes, and the next one is the donor: a new source changes one
+    old pair.
+    """
+    everybody = list(sources)
+    people: dict[str | None, list[VideoRef]] = {}
+    for ref in everybody:
+        people.setdefault(ref.speaker, []).append(ref)
+    rings = [everybody, *(refs for speaker, refs in people.items() if speaker and len(refs) > 1)]
+    donors: dict[str, VideoRef] = {}
+    for ring in rings:  # those of a person come later and win
+        ordered = sorted(ring, key=lambda ref: hash_text(f"{seed} donor\0{ref.video_id}"))
+        if len(ordered) > 1:
+            following = [*ordered[1:], ordered[0]]
+            donors.update(zip((r.video_id for r in ordered), following, strict=True))
+    return donors
+
+
+def _key(config: DegradeConfig, ref: VideoRef, what: str, name: str) -> int:
+    return hash_text(f"{config.seed} {what}\0{ref.video_id}\0{name}")

@@ -1,0 +1,166 @@
+"""Making stored variants: one source in, a video for each of its variants out."""
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from actors.errors import VideoError
+from actors.types import Row, Timings, VideoRef
+from pipelines.degrading.config import DegradeConfig
+from pipelines.degrading.plan import read_text
+from pipelines.messages import Processor, ProcessorInfo, Progress, RunContext, VideoEnd
+from pipelines.processors import limit_threads
+from pipelines.storage import Store, open_uri
+from pipelines.worker import WRITE_SECONDS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from actors.artefacts.source import DamagedReader
+
+FOLDER = "made/"  # rows of what was made
+VIDEOS = "videos/"
+VARIANT_SECONDS = 900.0  # what making one variant may take
+
+
+def made_schema() -> "pa.Schema":
+    """Return the columns of the rows: one a variant, also of those that could not be made."""
+    import pyarrow as pa
+
+    text = pa.string()
+    return pa.schema(
+        [
+            ("source", text),
+            ("source_version", text),
+            ("name", text),
+            ("uri", text),  # below the output; null when it could not be made
+            ("digest", text),
+            ("bytes", pa.int64()),
+            ("reason", text),  # why it could not be made
+            ("message", text),
+            ("clip_index", pa.int32()),
+            ("start_s", pa.float64()),
+            ("end_s", pa.float64()),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MadeRows:
+    """How rows of variants are stored."""
+
+    def schema(self) -> "pa.Schema":
+        """Return the schema of the shards."""
+        return made_schema()
+
+    def trim(self, row: Row) -> Row:
+        """Return the row: there is nothing in it that is not stored."""
+        return row
+
+    def pack(
+        self,
+        rows: list[Row],
+        ref: VideoRef,
+        info: ProcessorInfo,  # noqa: ARG002 - of the protocol
+        run: RunContext,  # noqa: ARG002
+    ) -> "pa.RecordBatch":
+        """Add the source, and pack."""
+        import pyarrow as pa
+
+        shared = {"source": ref.video_id, "source_version": ref.version}
+        schema = made_schema()
+        complete = [{**row, **shared} for row in rows]
+        return pa.RecordBatch.from_arrays(
+            [pa.array([row[field.name] for row in complete], field.type) for field in schema],
+            schema=schema,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DegradeFactory:
+    """Makes the processor inside each worker. What is made of a source stands in its VideoRef.
+
+    Attributes:
+        config: All settings.
+        out: URI of the output.
+    """
+
+    config: DegradeConfig
+    out: str
+
+    def __call__(self, threads: int) -> Processor:
+        """Make the processor; called in the worker."""
+        return DegradeProcessor(self, threads)
+
+
+class DegradeProcessor:
+    """Writes the variants of one source after another."""
+
+    def __init__(self, factory: DegradeFactory, threads: int) -> None:
+        self._factory, self._threads = factory, threads
+        self._store = Store.at(factory.out)
+
+    def load(self) -> ProcessorInfo:
+        """Make ready; the face models come with the first artefact that asks for a face."""
+        from actors.artefacts.studio import Studio
+        from actors.features import FeaturesConfig
+
+        self._studio = Studio(FeaturesConfig(decode=self._factory.config.decode), open_uri)
+        return ProcessorInfo({}, {}, demonstration=False, struct_fields={}, rows=MadeRows())
+
+    def process(
+        self, ref: VideoRef, progress: Progress, timings: Timings
+    ) -> Iterator[Row | VideoEnd]:
+        """Yield a row for each variant, then the end."""
+        limit_threads(self._threads)
+        for number, (name, chain) in enumerate(read_text(ref.artefacts)):
+            key = f"{ref.video_id} {ref.version}"
+            reader = self._studio.read(ref.uri, key, chain, timings, progress.beat)
+            limit = self._factory.config.store.max_seconds
+            if reader.duration_s > limit:
+                raise VideoError(
+                    "decode",
+                    "too_long",
+                    f"The source lasts {reader.duration_s:.0f} s, more than the limit of "
+                    f"{limit:g} s (store.max_seconds): cut it, raise the limit, or make a virtual "
+                    "corpus.",
+                )
+            stored = f"{VIDEOS}{ref.video_id}/{name}.mov"
+            row = self._one(stored, reader, progress, timings)
+            span = {"start_s": 0.0, "end_s": reader.duration_s}
+            yield {**row, **span, "clip_index": number, "name": name}
+        yield VideoEnd(0.0)
+
+    def ahead(self, coming: list[VideoRef]) -> None:
+        """Nothing to begin: there are no helper processes."""
+
+    def close(self) -> None:
+        """Free the source at hand."""
+        self._studio.close()
+
+    # --- one variant
+
+    def _one(
+        self, name: str, reader: "DamagedReader", progress: Progress, timings: Timings
+    ) -> dict[str, Any]:
+        """Make a variant and store it; what its artefacts cannot do to this source is data."""
+        from actors.artefacts.studio import write_video
+        from actors.pixels import Clock
+
+        clock = Clock(timings)
+        with tempfile.TemporaryFile(prefix="talkmos-") as file:
+            try:
+                with clock("degrade"), progress.alive("degrade", VARIANT_SECONDS):
+                    write_video(reader, cast(BinaryIO, file))
+            except VideoError as error:
+                nothing = dict.fromkeys(("uri", "digest", "bytes"))
+                return {**nothing, "reason": error.reason, "message": error.message}
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            with clock("write"), progress.alive("write", WRITE_SECONDS):
+                self._store.publish(cast(BinaryIO, file), name)
+        return {"uri": name, "digest": digest, "bytes": size, "reason": None, "message": None}

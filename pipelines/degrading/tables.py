@@ -1,0 +1,172 @@
+"""What stands beside a corpus of known damage: manifest, labels and the plan itself."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from actors.artefacts.artefact import GROUPS
+from actors.artefacts.chain import CLEAN_SCORE, chain_text
+from actors.artefacts.registry import ARTEFACTS
+from model.tasks import TASKS
+from pipelines.degrading.config import DegradeConfig
+from pipelines.degrading.plan import Variant
+from pipelines.storage import Store, strip_credentials
+from pipelines.uris import scheme_of
+from pipelines.version import CODE_VERSION
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST, LABELS, PLAN = "manifest.parquet", "labels.csv", "plan.json"
+FORMAT = "talkmos-degraded"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A variant that is there.
+
+    Attributes:
+        variant: Which one.
+        uri: Of the stored video below the output; None when the variant is virtual.
+        version: Of the stored video: digest of its bytes.
+    """
+
+    variant: Variant
+    uri: str | None = None
+    version: str = ""
+
+
+def manifest_schema() -> "pa.Schema":
+    """Return the columns of the manifest."""
+    import pyarrow as pa
+
+    text = pa.string()
+    return pa.schema(
+        [
+            ("video_id", text),
+            ("uri", text),
+            ("generator", text),
+            ("speaker", text),
+            ("version", text),
+            ("source", text),
+            ("artefacts", text),  # to be applied at decode; null in a stored corpus
+            ("chain", text),  # what is, or was, done
+            ("type", text),
+            ("group", pa.dictionary(pa.int8(), text)),
+            ("severity", pa.float64()),
+            ("split", text),
+            ("held_out", pa.bool_()),
+        ]
+    )
+
+
+def manifest(made: Iterable[Made]) -> "pa.Table":
+    """Return the manifest, a row a variant; variants of a source follow each other."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {field.name: [] for field in manifest_schema()}
+    for one in made:
+        variant, source = one.variant, one.variant.source
+        chain = chain_text(variant.chain)
+        virtual = one.uri is None
+        row = {
+            "video_id": variant.video_id,
+            "uri": _address(source.uri) if one.uri is None else one.uri,
+            "generator": variant.generator,
+            "speaker": source.speaker,
+            # Local sources are looked at when they are read: what is written here would grow old.
+            "version": one.version or (source.version if scheme_of(source.uri) else None),
+            "source": source.video_id,
+            "artefacts": chain if virtual else None,
+            "chain": chain,
+            "type": variant.type,
+            "group": variant.group,
+            "severity": variant.severity,
+            "split": variant.side,
+            "held_out": variant.held_out,
+        }
+        for name, value in row.items():
+            columns[name].append(value)
+    schema = manifest_schema()
+    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in schema}, schema=schema)
+
+
+def labels(made: Iterable[Made]) -> str:
+    """Return the label table of jobs/train.py as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    extras = ["source", "type", "severity", "generator", "speaker", "split"]
+    writer.writerow(["video_id", *TASKS, *extras])
+    for one in made:
+        variant = one.variant
+        scores = variant.scores()
+        severity = "" if variant.severity is None else f"{variant.severity:g}"
+        writer.writerow(
+            [
+                variant.video_id,
+                *(f"{scores[task]:.4f}" for task in TASKS),
+                variant.source.video_id,
+                variant.type,
+                severity,
+                variant.generator,
+                variant.source.speaker or "",
+                variant.side,
+            ]
+        )
+    return text.getvalue()
+
+
+def plan_record(config: DegradeConfig, *, virtual: bool) -> dict[str, Any]:
+    """Return what ``plan.json`` says: all that decides the variants, and what each type is."""
+    types = {}
+    for name, how in config.types.items():
+        artefact = ARTEFACTS[name]
+        severities = config.severities_of(name)
+        types[name] = {
+            "title": artefact.title,
+            "group": artefact.group,
+            "version": artefact.version,
+            "harms": dict(artefact.harms),
+            "held_out": how.held_out,
+            "blind": how.blind,
+            "severities": list(severities),
+            "measures": {f"{s:g}": artefact.measures(s) for s in severities},
+        }
+    settings = config.model_dump(mode="json", exclude={"resources", "run"})
+    settings["corpus"]["corpus"] = strip_credentials(settings["corpus"]["corpus"])
+    return {
+        "format": FORMAT,
+        "code_version": CODE_VERSION,
+        "virtual": virtual,
+        "seed": config.seed,
+        "severities": list(config.severities),
+        "clean_score": CLEAN_SCORE,
+        "groups": list(GROUPS),
+        "artefacts": types,
+        "settings": settings,
+    }
+
+
+def write_tables(store: Store, made: list[Made], config: DegradeConfig, *, virtual: bool) -> None:
+    """Write manifest, labels and plan; what is equal already stays as it is."""
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(manifest(made), sink, compression="zstd")
+    record = plan_record(config, virtual=virtual)
+    for name, data in (
+        (LABELS, labels(made).encode()),
+        (PLAN, (json.dumps(record, indent=1) + "\n").encode()),
+        (MANIFEST, sink.getvalue()),  # last: what it names is there
+    ):
+        if not store.exists(name) or store.read_bytes(name) != data:
+            store.write_bytes(name, data)
+
+
+def _address(uri: str) -> str:
+    """Return the address of a source without secrets; local ones whole."""
+    return strip_credentials(uri) if scheme_of(uri) else os.path.abspath(uri)  # noqa: PTH100
