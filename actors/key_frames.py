@@ -1,17 +1,19 @@
 """A few small pictures of a video, as JPEG, for people to look at."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from actors.container import Source, open_container, packets
 from actors.decode import DecodeConfig
 from actors.errors import VideoError
 from actors.picture import Converter, limited_stream, too_large
 from actors.streams import Picture, PictureStream
-from actors.types import FPS, U8
+from actors.types import FPS, U8, Timings
 
 WIDTH = 320  # pixels
 QUALITY = 80  # of the JPEG, 0 to 100
@@ -75,6 +77,48 @@ def stills(
     except (av.FFmpegError, ValueError, MemoryError) as error:
         reason = f"decoding failed ({type(error).__name__}: {error})"
     return [Still(at, found[at]) if at in found else Still(at, b"", reason) for at in times]
+
+
+def variant_stills(
+    uri: str,
+    artefacts: str,
+    times: Sequence[float],
+    open_file: Callable[[str], BinaryIO],
+    *,
+    width: int = WIDTH,
+) -> list[Still]:
+    """Return pictures of a virtual variant, which is made from its start for that.
+
+    Args:
+        uri: Of the source.
+        artefacts: The chain, as text.
+        times: Seconds after the first picture, any order.
+        open_file: Opens the source.
+        width: See :func:`stills`.
+
+    Returns:
+        One still a time, in the order of ``times``; reasons where the variant cannot be made.
+    """
+    from actors.artefacts.chain import parse_chain
+    from actors.artefacts.studio import Studio
+    from actors.features import FeaturesConfig, PrepareConfig
+
+    studio = Studio(FeaturesConfig(prepare=PrepareConfig(source_mib=256)), open_file)
+    found: dict[float, bytes] = {}
+    try:
+        reader = studio.read(uri, uri, parse_chain(artefacts), Timings())
+        nearest: dict[int, list[float]] = {}
+        for at in set(times):
+            nearest.setdefault(int(np.argmin(np.abs(reader.times - at))), []).append(at)
+        for number, frame in enumerate(reader.frames()):
+            for at in nearest.get(number, ()):
+                assert frame.image is not None  # sources with broken pictures are refused
+                found[at] = _jpeg(frame.image, width)
+    except VideoError as error:
+        return [Still(at, b"", error.message) for at in times]
+    finally:
+        studio.close()
+    return [Still(at, found[at]) for at in times]
 
 
 class _Reader:

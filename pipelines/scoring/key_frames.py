@@ -7,7 +7,7 @@ video takes too long, it is ended, that video gets the reason, and a new one tak
 import multiprocessing
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,7 @@ def key_frames(
     *,
     seconds: float = SECONDS,
     video_seconds: float = VIDEO_SECONDS,
+    artefacts: Mapping[str, str] | None = None,
 ) -> dict[str, list[KeyFrame]]:
     """Decode pictures of videos in a process that is ended when it takes too long.
 
@@ -67,6 +68,7 @@ def key_frames(
         videos: ``(video_id, uri, seconds of the instants)``; the uri as it can be opened.
         seconds: Limit for all of them; what is missing then gets the reason.
         video_seconds: Limit for one video, opening included.
+        artefacts: video_id -> what is done to it at decode, for virtual variants.
 
     Returns:
         For each video id one key frame an instant, in the order given: a picture or a reason.
@@ -75,7 +77,7 @@ def key_frames(
     todo = list(videos)
     deadline = time.monotonic() + seconds
     while todo and time.monotonic() < deadline:
-        failure = _run(todo, result, deadline, video_seconds)
+        failure = _run(todo, result, deadline, video_seconds, artefacts or {})
         todo = [video for video in todo if video[0] not in result]
         if todo and failure:
             name, _, times = todo.pop(0)
@@ -90,6 +92,7 @@ def _run(
     result: dict[str, list[KeyFrame]],
     deadline: float,
     video_seconds: float,
+    artefacts: Mapping[str, str],
 ) -> str:
     """Let one process work until it is done or in trouble.
 
@@ -98,6 +101,7 @@ def _run(
         result: Gets what was decoded.
         deadline: By the monotonic clock.
         video_seconds: Limit for one video.
+        artefacts: See :func:`key_frames`.
 
     Returns:
         What went wrong with the first video without a result; empty when nothing did.
@@ -106,7 +110,10 @@ def _run(
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(
-        target=_work, args=(theirs, list(todo), video_seconds), name="key-frames", daemon=True
+        target=_work,
+        args=(theirs, list(todo), video_seconds, dict(artefacts)),
+        name="key-frames",
+        daemon=True,
     )
     process.start()
     theirs.close()
@@ -136,21 +143,25 @@ def _run(
         ours.close()
 
 
-def _work(pipe: Connection, videos: Sequence[Wanted], video_seconds: float) -> None:
+def _work(
+    pipe: Connection, videos: Sequence[Wanted], video_seconds: float, artefacts: Mapping[str, str]
+) -> None:
     """Send a greeting, then the stills of one video after the other."""
     end_with_parent()
     # An interrupt at the terminal reaches both; the driver is the one to answer it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe.send("ready")
     for name, uri, times in videos:
-        pipe.send((name, _stills(uri, times, video_seconds)))
+        pipe.send((name, _stills(uri, times, video_seconds, artefacts.get(name, ""))))
 
 
-def _stills(uri: str, times: Sequence[float], seconds: float) -> "list[Still]":
-    from actors.key_frames import Still, stills
+def _stills(uri: str, times: Sequence[float], seconds: float, artefacts: str) -> "list[Still]":
+    from actors.key_frames import Still, stills, variant_stills
     from pipelines.storage import StorageError, open_uri
 
     try:
+        if artefacts:
+            return variant_stills(uri, artefacts, times, open_uri)
         with open_uri(uri) as file:
             return stills(file, times, seconds=seconds)
     except (StorageError, OSError) as error:

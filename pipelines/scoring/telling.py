@@ -128,6 +128,7 @@ def _facts(done: Scored, videos: "pa.Table", failures: list[dict[str, Any]]) -> 
     pictures = key_frames(
         [(name, done.listed[name].uri, times) for name, _, times in chosen],
         seconds=config.report.picture_seconds,
+        artefacts={name: ref.artefacts for name, ref in done.listed.items() if ref.artefacts},
     )
     return ReportFacts(
         videos=videos,
