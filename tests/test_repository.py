@@ -50,6 +50,17 @@ def project() -> dict[str, object]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
+def test_every_package_is_built() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    layers = ("jobs", "pipelines", "actors", "model")
+    found = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for layer in layers
+        for path in (ROOT / layer).rglob("__init__.py")
+    }
+    assert set(tool["setuptools"]["packages"]) == found
+
+
 def text_files() -> list[Path]:
     """The project's own files; without Git (a source archive) everything that is not ignored."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

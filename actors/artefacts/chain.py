@@ -39,16 +39,19 @@ class Step:
     donor: str | None = None
 
     def __post_init__(self) -> None:
-        if self.type not in ARTEFACTS:
+        if not isinstance(self.type, str) or self.type not in ARTEFACTS:
             raise ValueError(f"unknown artefact {self.type!r}: known are {', '.join(ARTEFACTS)}")
         number = isinstance(self.severity, int | float) and not isinstance(self.severity, bool)
         if not number or not 0.0 <= self.severity <= 1.0:
             raise ValueError(f"{self.type}: a severity lies in [0, 1], not {self.severity!r}")
+        object.__setattr__(self, "severity", float(self.severity))  # 1 and 1.0 are one chain
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
             raise ValueError(f"{self.type}: a seed is a whole number of 0 or more")
-        if self.artefact.needs_donor != (self.donor is not None):
-            need = "needs the URI of a donor" if self.artefact.needs_donor else "takes no donor"
-            raise ValueError(f"{self.type}: {need}")
+        if self.artefact.needs_donor:
+            if not isinstance(self.donor, str) or not self.donor:
+                raise ValueError(f"{self.type}: needs the URI of a donor")
+        elif self.donor is not None:
+            raise ValueError(f"{self.type}: takes no donor")
 
     @property
     def artefact(self) -> Artefact:
@@ -60,7 +63,10 @@ Chain = tuple[Step, ...]
 
 
 def chain_text(chain: Iterable[Step]) -> str:
-    """Write a chain as JSON, always in the same way; an empty chain is ``[]``."""
+    """Write a chain as JSON, always in the same way; an empty chain is ``[]``.
+
+    It is ASCII: names of files that are not UTF-8 travel, too.
+    """
     steps = []
     for step in chain:
         values: dict[str, Any] = {
@@ -71,7 +77,7 @@ def chain_text(chain: Iterable[Step]) -> str:
         if step.donor is not None:
             values["donor"] = step.donor
         steps.append(values)
-    return json.dumps(steps, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(steps, separators=(",", ":"))
 
 
 def parse_chain(text: str) -> Chain:
