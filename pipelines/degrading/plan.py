@@ -1,13 +1,14 @@
-"""Which variants are made of which source: pure, and decided by hashes alone.
+"""Which variants are made of which source: pure, and decided by hashes and ids alone.
 
-A variant depends on the seed, the source and its own type, not on the order of the corpus, on other
-sources or on who makes it. (Donors of sound are other sources: a corpus that grows may offer a new
-one; which one it is stands in the chain, and so in the variant's version.)
+What a variant is depends on the seed, the source and its own type, not on the order of the corpus,
+on other sources or on who makes it. Two things look at other sources: donors of sound, which are
+others (which one it is stands in the chain, and so in the variant's version), and ``per_source``,
+which deals some of the variants over all sources of a side.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -27,9 +28,11 @@ from model.tasks import Task
 from pipelines.degrading.config import SIDES, DegradeConfig, Side
 from pipelines.errors import UserInputError
 from pipelines.hashing import hash_text
+from pipelines.uris import display_text, scheme_of, strip_credentials
 
 CLEAN = "clean"
 COMBINATION = "combination"
+_DRAWS = 20  # for each combination that is wanted: some come up again
 
 
 class DegradeInputError(UserInputError):
@@ -61,6 +64,16 @@ class Variant:
     held_out: bool
 
     @property
+    def public(self) -> Chain:
+        """The chain as it may be stored: donors without credentials, which may change, too."""
+        return tuple(
+            replace(step, donor=strip_credentials(step.donor))
+            if step.donor is not None and scheme_of(step.donor)
+            else step
+            for step in self.chain
+        )
+
+    @property
     def group(self) -> Group | None:
         """Of the artefact; None for clean videos and combinations."""
         return ARTEFACTS[self.type].group if self.type in ARTEFACTS else None
@@ -85,13 +98,16 @@ class SourcePlan:
     without_donor: tuple[str, ...]  # types that found no other source on this side
 
     def text(self) -> str:
-        """Return names and chains of all variants as one text, see :func:`read_text`."""
+        """Return names and chains of all variants as one text, see :func:`read_text`.
+
+        Donors are as they can be opened: this is for workers, not for any table.
+        """
         return json.dumps([[v.name, chain_text(v.chain)] for v in self.variants])
 
     def version(self) -> str:
         """Return what changes when anything that is made of the source changes, 16 hex digits."""
-        made = "".join(chain_digest(v.chain) for v in self.variants)
-        return blake2b(f"{self.text()} {made}".encode(), digest_size=8).hexdigest()
+        made = json.dumps([[v.name, chain_digest(v.public)] for v in self.variants])
+        return blake2b(made.encode(), digest_size=8).hexdigest()
 
 
 def read_text(text: str) -> list[tuple[str, Chain]]:
@@ -110,9 +126,9 @@ def sides(sources: Sequence[VideoRef], config: DegradeConfig) -> list[Side]:
     known = {ref.video_id for ref in sources} | {ref.speaker for ref in sources if ref.speaker}
     unknown = sorted(splits.assign.keys() - known)
     if unknown:
+        shown = ", ".join(display_text(name) for name in unknown[:5])
         raise DegradeInputError(
-            f"splits.assign names {', '.join(unknown[:5])}, which is no source and no speaker of "
-            "the corpus"
+            f"splits.assign names {shown}, which is no source and no speaker of the corpus"
         )
     result: list[Side] = []
     bounds = np.cumsum(splits.shares)
@@ -123,8 +139,8 @@ def sides(sources: Sequence[VideoRef], config: DegradeConfig) -> list[Side]:
             continue
         if splits.by == "speaker" and not ref.speaker:
             raise DegradeInputError(
-                f"splits.by is speaker, but {ref.video_id} has none: give --pattern or a manifest "
-                "with a column speaker, or split by source"
+                f"splits.by is speaker, but {display_text(ref.video_id)} has none: give --pattern "
+                "or a manifest with a column speaker, or split by source"
             )
         name = ref.video_id if splits.by == "source" else ref.speaker
         place = hash_text(f"split {splits.salt} {name}") / 2**64
@@ -137,8 +153,8 @@ def sides(sources: Sequence[VideoRef], config: DegradeConfig) -> list[Side]:
     if empty and not splits.assign:
         raise DegradeInputError(
             f"no source fell on the side {' and '.join(empty)} of the split: the corpus has only "
-            f"{len(sources)} sources. Take another splits.salt, say who goes where with "
-            "splits.assign, or set the share of that side in splits.shares to 0"
+            f"{len(sources)} source{'s' * (len(sources) != 1)}. Take another splits.salt, say who "
+            "goes where with splits.assign, or set the share of that side in splits.shares to 0"
         )
     return result
 
@@ -147,17 +163,19 @@ def deal(sources: Sequence[VideoRef], config: DegradeConfig) -> Iterator[SourceP
     """Yield what is made of each source, in their order.
 
     Raises:
-        DegradeInputError: See :func:`sides`; or two variants would have the same id.
+        DegradeInputError: See :func:`sides`.
     """
     placed = sides(sources, config)
     donors: dict[str, VideoRef] = {}
+    ranks: dict[str, int] = {}
     for side in SIDES:
-        here = (ref for ref, s in zip(sources, placed, strict=True) if s == side)
+        here = [ref for ref, s in zip(sources, placed, strict=True) if s == side]
         donors |= _donors(here, config.seed)
+        ranks |= {name: rank for rank, name in enumerate(sorted(r.video_id for r in here))}
     for ref, side in zip(sources, placed, strict=True):
         donor = donors.get(ref.video_id)
         types, lacking = _types(config, side, has_donor=donor is not None)
-        chosen = _cells(ref, side, types, config)
+        chosen = _cells(ranks[ref.video_id], side, types, config)
         variants = [_variant(ref, side, (), config)]
         for name, severity in chosen:
             variants.append(
@@ -166,6 +184,30 @@ def deal(sources: Sequence[VideoRef], config: DegradeConfig) -> Iterator[SourceP
         combined = _combined(ref, types, donor, config)
         variants.extend(_variant(ref, side, chain, config) for chain in combined)
         yield SourcePlan(ref, side, tuple(variants), lacking)
+
+
+def whole_grid(
+    source: VideoRef, peers: Iterable[VideoRef], config: DegradeConfig
+) -> dict[str, tuple[Step, ...]]:
+    """Return every type at every severity for one source, as :func:`deal` would make them.
+
+    Those are among them that were not dealt to it, or are held out from its side.
+
+    Args:
+        source: The clean video.
+        peers: All sources on its side of the split, itself among them.
+        config: Seed, types and severities.
+
+    Returns:
+        Type, in the order of the registry -> steps by severity; none when it lacks a donor.
+    """
+    donor = _donors(peers, config.seed).get(source.video_id)
+    return {
+        name: ()
+        if ARTEFACTS[name].needs_donor and donor is None
+        else tuple(_step(source, name, s, donor, config) for s in config.severities_of(name))
+        for name in config.types
+    }
 
 
 def _types(
@@ -178,50 +220,57 @@ def _types(
 
 
 def _cells(
-    ref: VideoRef, side: Side, types: list[str], config: DegradeConfig
+    rank: int, side: Side, types: list[str], config: DegradeConfig
 ) -> list[tuple[str, float]]:
-    """Choose (type, severity): all of them, or so many, dealt evenly.
+    """Choose (type, severity): all of them, or so many.
 
-    Types take turns in an order of the source's own, and each type goes through its severities in
-    an order of (source, type). So the types of a source are evenly used, and over many sources
-    so is every severity.
+    Sources take types in turn, the next one going on where the last one stopped, and each time a
+    type is taken it is at its next severity. So types and severities are used as evenly as
+    possible, also by few sources.
+
+    Args:
+        rank: Position of the source among those of its side, by id.
+        side: Where it is.
+        types: That it may get.
+        config: Of the run.
     """
     grid = [(name, severity) for name in types for severity in config.severities_of(name)]
     wanted = config.per_source.get(side)
     if wanted is None or wanted >= len(grid):
         return grid
-    turns = sorted(types, key=lambda name: _key(config, ref, "turn", name))
-    columns = [
-        sorted(
-            config.severities_of(name),
-            key=lambda severity: _key(config, ref, f"severity {name}", f"{severity:.3f}"),
-        )
-        for name in turns
-    ]
-    dealt = [
-        (name, column[round_])
-        for round_ in range(max(map(len, columns)))
-        for name, column in zip(turns, columns, strict=True)
-        if round_ < len(column)
-    ]
-    taken = set(dealt[:wanted])
+    turns = sorted(types, key=lambda name: hash_text(f"{config.seed} turn {side} {name}"))
+    taken: set[tuple[str, float]] = set()
+    position = rank * wanted
+    while len(taken) < wanted:
+        round_, name = position // len(turns), turns[position % len(turns)]
+        severities = config.severities_of(name)
+        start = hash_text(f"{config.seed} severity {side} {name}")
+        taken.add((name, severities[(start + round_) % len(severities)]))
+        position += 1
     return [cell for cell in grid if cell in taken]
 
 
 def _combined(
     ref: VideoRef, types: list[str], donor: VideoRef | None, config: DegradeConfig
 ) -> Iterator[Chain]:
-    of = config.combinations.of
+    """Draw so many different combinations; fewer where the types do not give as many."""
+    of, wanted = config.combinations.of, config.combinations.per_source
     if len(types) < of:
         return
-    for number in range(config.combinations.per_source):
+    order = list(ARTEFACTS)
+    drawn: set[tuple[tuple[str, float], ...]] = set()
+    for number in range(_DRAWS * wanted):
+        if len(drawn) == wanted:
+            return
         chosen = sorted(types, key=lambda name: _key(config, ref, f"of {number}", name))[:of]
-        steps = []
-        for name in sorted(chosen, key=list(ARTEFACTS).index):
+        cells = []
+        for name in sorted(chosen, key=order.index):
             severities = config.severities_of(name)
             place = _key(config, ref, f"strength {number}", name) % len(severities)
-            steps.append(_step(ref, name, severities[place], donor, config))
-        yield tuple(steps)
+            cells.append((name, severities[place]))
+        if tuple(cells) not in drawn:
+            drawn.add(tuple(cells))
+            yield tuple(_step(ref, name, severity, donor, config) for name, severity in cells)
 
 
 def _step(

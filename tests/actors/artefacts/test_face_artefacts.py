@@ -120,11 +120,11 @@ def test_a_lost_face_is_left_alone_and_a_short_gap_is_bridged(kind):
         np.testing.assert_array_equal(made[i], pictures[i])
     differs = [i for i, (a, b) in enumerate(zip(made, pictures, strict=True)) if (a != b).any()]
     assert {5, 6, 7, 8} <= set(differs)
-    whole = damaged(kind, 1.0)
-    if kind == "mouth_jitter":  # the noise of a picture does not depend on the others
-        # Beside the gap it has faded: one picture away from the gap there is little left.
+    if kind in {"mouth_jitter", "face_wobble", "seam"}:  # all pictures alike, but for the noise
+        # Beside the gap it has faded: one picture away from it there is little left.
+        whole = damaged(kind, 1.0)[15]
         beside = np.abs(made[15].astype(float) - pictures[15]).mean()
-        assert 0 < beside < 0.6 * np.abs(whole[15].astype(float) - pictures[15]).mean()
+        assert 0 < beside < 0.6 * np.abs(whole.astype(float) - pictures[15]).mean()
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -231,8 +231,8 @@ def test_expression_grows_and_shrinks(kind, sign):
     meshes = [clean()[1].points, *(damaged_mesh(kind, s) for s in FEW)]
     face = [sign * deviation(points) for points in meshes]
     assert rising(face)
-    brows = [sign * deviation(points, BROWS) for points in (meshes[0], meshes[3])]
-    assert rising(brows)
+    brows = [deviation(points, BROWS) for points in (meshes[0], meshes[3])]
+    assert brows[1] > 1.4 * brows[0] if kind == "exaggerated" else brows[1] < 0.75 * brows[0]
     ratio = deviation(meshes[3]) / deviation(meshes[0])
     assert ratio > 1.7 if kind == "exaggerated" else ratio < 0.7
 

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from actors.artefacts.artefact import FacePoints, PictureScene
 from actors.artefacts.face import _shape as S
 from actors.artefacts.face._common import FADE_S, follow
+from actors.artefacts.face._reshape import FARTHEST, _bounded
 from actors.artefacts.face._topology import topology
 from actors.artefacts.face._warp import Window, spread, warped
 from actors.landmarks import N_POINTS
@@ -148,6 +149,19 @@ def test_gaps_stay_gaps(factor):
     assert (allowed >= min(1.0, factor) - 1e-12).all()
     assert (allowed <= max(1.0, factor) + 1e-12).all()
     np.testing.assert_allclose(after[~narrow], rest + factor * (gap[~narrow] - rest))
+
+
+def test_far_moves_are_shortened_and_short_ones_kept():
+    length = np.linspace(0.0, 3.0, 61)
+    angle = np.linspace(0.0, 6.0, 61)
+    moves = length[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    bounded = _bounded(moves)
+    after = np.linalg.norm(bounded, axis=1)
+    assert (after < FARTHEST).all()
+    assert (np.diff(after) > 0).all()  # more stays more
+    short = length < FARTHEST / 3
+    np.testing.assert_allclose(bounded[short], moves[short], rtol=0.01)
+    np.testing.assert_allclose(bounded[1:] / after[1:, None], moves[1:] / length[1:, None])
 
 
 def test_gaps_in_the_mesh():
