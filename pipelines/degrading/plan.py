@@ -32,6 +32,7 @@ from pipelines.uris import display_text, scheme_of, strip_credentials
 
 CLEAN = "clean"
 COMBINATION = "combination"
+_ORDER: tuple[Group, ...] = ("sound", "sync", "face", "picture")  # of the steps of a chain
 _DRAWS = 20  # for each combination that is wanted: some come up again
 
 
@@ -257,14 +258,13 @@ def _combined(
     of, wanted = config.combinations.of, config.combinations.per_source
     if len(types) < of:
         return
-    order = list(ARTEFACTS)
     drawn: set[tuple[tuple[str, float], ...]] = set()
     for number in range(_DRAWS * wanted):
         if len(drawn) == wanted:
             return
         chosen = sorted(types, key=lambda name: _key(config, ref, f"of {number}", name))[:of]
         cells = []
-        for name in sorted(chosen, key=order.index):
+        for name in sorted(chosen, key=_place):
             severities = config.severities_of(name)
             place = _key(config, ref, f"strength {number}", name) % len(severities)
             cells.append((name, severities[place]))
@@ -287,6 +287,11 @@ def _variant(ref: VideoRef, side: Side, chain: Chain, config: DegradeConfig) -> 
     severity = 0.0 if not chain else chain[0].severity if len(chain) == 1 else None
     held_out = any(config.types[step.type].held_out for step in chain)
     return Variant(f"{ref.video_id}/{name}", ref, side, kind, name, chain, severity, held_out)
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Return where in a chain an artefact stands: those of the face know the clean pictures."""
+    return _ORDER.index(ARTEFACTS[name].group), list(ARTEFACTS).index(name)
 
 
 def _donors(sources: Iterable[VideoRef], seed: int) -> dict[str, VideoRef]:
