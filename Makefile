@@ -8,6 +8,7 @@ ARGS ?=
 # Test processes side by side; each keeps whole files, so that their fixtures are made once.
 JOBS ?= 2
 OUT := demo-output
+DEMO_WEIGHTS := --weights seeded --sync-weights weights/demo_sync.safetensors
 
 export RAY_USAGE_STATS_ENABLED := 0
 
@@ -16,7 +17,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 help:
 	@echo "make setup   virtual environment in .venv with the pinned packages (about 7 GB)"
-	@echo "make demo    make talking faces, extract features, train, score made-up generators (offline)"
+	@echo "make demo    make talking faces, damage them, extract, train, measure, score (offline)"
 	@echo "make test    all tests; ARGS=\"tests/model -x\" selects"
 	@echo "make check   ruff, ruff format, mypy"
 	@echo "make bench   benchmarks that are run by hand"
@@ -32,26 +33,31 @@ setup: $(RUN)
 	@echo "ready: . .venv/bin/activate"
 
 demo: $(RUN)
-	@echo "== 1/6  making talking faces with known damage in $(OUT)/corpus"
-	@$(PY) jobs/demo_corpus.py --damaged --out $(OUT)/corpus
-	@echo "== 2/6  extracting features into $(OUT)/features"
-	@$(PY) jobs/extract.py --corpus $(OUT)/corpus/manifest.csv --out $(OUT)/features --weights seeded
-	@echo "== 3/6  what is in $(OUT)/features"
+	@echo "== 1/8  making talking faces in $(OUT)/corpus"
+	@$(PY) jobs/demo_corpus.py --out $(OUT)/corpus --seconds 3
+	@echo "== 2/8  damaging them in known ways: $(OUT)/damaged (virtual: the damage is done at decode)"
+	@$(PY) jobs/degrade.py --corpus $(OUT)/corpus/manifest.csv --out $(OUT)/damaged --virtual --plan configs/degrade/demo.yaml
+	@echo "== 3/8  extracting features into $(OUT)/features"
+	@$(PY) jobs/extract.py --corpus $(OUT)/damaged/manifest.parquet --out $(OUT)/features $(DEMO_WEIGHTS)
+	@echo "== 4/8  what is in $(OUT)/features"
 	@$(PY) jobs/extract.py --inspect $(OUT)/features
-	@echo "== 4/6  training a small evaluator in $(OUT)/training; it is tested on a speaker it has not seen"
-	@$(PY) jobs/train.py --preset demo --features $(OUT)/features --labels $(OUT)/corpus/labels.csv \
+	@echo "== 5/8  training a small evaluator in $(OUT)/training; it is tested on a speaker it has not seen"
+	@$(PY) jobs/train.py --preset demo --features $(OUT)/features --labels $(OUT)/damaged/labels.csv \
 		--split-column split --out $(OUT)/training
-	@echo "== 5/6  making videos of three generators of known quality in $(OUT)/generated"
+	@echo "== 6/8  measuring it by that speaker's known damage in $(OUT)/ruler"
+	@$(PY) jobs/benchmark.py --corpus $(OUT)/damaged --checkpoint $(OUT)/training --features $(OUT)/features --out $(OUT)/ruler
+	@echo "== 7/8  making videos of three generators of known quality in $(OUT)/generated"
 	@$(PY) jobs/demo_corpus.py --generators --out $(OUT)/generated
-	@echo "== 6/6  scoring them into $(OUT)/scores, as every night"
-	@$(PY) jobs/score.py --corpus $(OUT)/generated/manifest.csv --checkpoint $(OUT)/training --out $(OUT)/scores
+	@echo "== 8/8  scoring them into $(OUT)/scores, as every night"
+	@$(PY) jobs/score.py --corpus $(OUT)/generated/manifest.csv --checkpoint $(OUT)/training --out $(OUT)/scores $(DEMO_WEIGHTS)
 	@echo
 	@echo "Done, without network. Look in a browser at"
 	@echo "  $(OUT)/scores/report/report.html   the generators: faithful, hasty and broken, by construction in this order"
+	@echo "  $(OUT)/ruler/report.html           which damage the evaluator sees, and which it does not"
 	@echo "  $(OUT)/training/report.html        how the evaluator was trained"
-	@echo "Videos and labels: $(OUT)/corpus. Features: $(OUT)/features/features/*.parquet. Scores: $(OUT)/scores/videos."
-	@echo "The labels follow from the damage done, and the backbones' weights are seeded (random):"
-	@echo "the numbers show the machinery, not how people would judge."
+	@echo "Videos: $(OUT)/corpus. What is done to them, and labels: $(OUT)/damaged. Features: $(OUT)/features/features/*.parquet."
+	@echo "The labels follow from the damage done, the weights of ResNet101 and HuBERT are seeded (random), and SyncNet's were"
+	@echo "learned from made-up faces: the numbers show the machinery, not how people would judge."
 	@echo "Run it again and what is done is skipped; start afresh with: make clean demo"
 
 test: $(DEV)

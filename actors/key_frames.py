@@ -99,6 +99,8 @@ def variant_stills(
     Returns:
         One still a time, in the order of ``times``; reasons where the variant cannot be made.
     """
+    import av
+
     from actors.artefacts.chain import parse_chain
     from actors.artefacts.studio import Studio
     from actors.features import FeaturesConfig, PrepareConfig
@@ -116,6 +118,9 @@ def variant_stills(
                 found[at] = _jpeg(frame.image, width)
     except VideoError as error:
         return [Still(at, b"", error.message) for at in times]
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        reason = f"it cannot be made ({type(error).__name__}: {error})"
+        return [Still(at, b"", reason) for at in times]
     finally:
         studio.close()
     return [Still(at, found[at]) for at in times]

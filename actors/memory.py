@@ -56,14 +56,22 @@ def digest_of(name: str, values: Iterable[Any]) -> bytes:
         values: NumPy arrays, numbers, texts, None, and tuples of them.
     """
     state = blake2b(name.encode(), digest_size=16)
+    _add(state, values)
+    return state.digest()
+
+
+def _add(state: blake2b, values: Iterable[Any]) -> None:
     for value in values:
         if isinstance(value, np.ndarray):
             state.update(f"{value.dtype.str}{value.shape}".encode())
             state.update(np.ascontiguousarray(value).data)
+        elif isinstance(value, tuple):  # its text would leave out the middle of long arrays
+            state.update(b"(")
+            _add(state, value)
+            state.update(b")")
         else:
             state.update(repr(value).encode())
         state.update(b"\0")
-    return state.digest()
 
 
 def _size(value: Any) -> int:

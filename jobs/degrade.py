@@ -45,6 +45,16 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--plan", metavar="YAML", help="settings, see docs/artefacts.md")
     what.add_argument("--seed", metavar="K", type=int, help="another seed deals otherwise")
     what.add_argument("--limit", metavar="N", type=int, help="at most so many sources in this run")
+    what.add_argument(
+        "--contact-sheet",
+        action="store_true",
+        help="write a page that shows and plays every artefact at up to five severities",
+    )
+    what.add_argument(
+        "--contact-source",
+        metavar="ID",
+        help="the video that it shows (default: the first fit one)",
+    )
     what.add_argument("--list", action="store_true", help="list all artefacts and end")
     how = p.add_argument_group("how")
     how.add_argument(
@@ -99,7 +109,14 @@ def _degrade(args: argparse.Namespace) -> int:
     from pipelines.degrading.config import DegradeConfig
 
     config = load_config(DegradeConfig, args.plan, overrides(args))
-    done = degrade(config, args.out, virtual=args.virtual, address=args.address)
+    done = degrade(
+        config,
+        args.out,
+        virtual=args.virtual,
+        address=args.address,
+        contact_sheet=args.contact_sheet,
+        contact_source=args.contact_source,
+    )
     print(account(done, args.out))
     return OK
 

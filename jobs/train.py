@@ -37,12 +37,13 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--preset",
         metavar="NAME",
-        help="standard, optimized (default), advanced or cross_attention; see configs/train/",
+        help="standard, optimized (default), advanced, cross_attention, artefacts (for corpora of "
+        "jobs/degrade.py); see configs/train/",
     )
     how.add_argument("--config", metavar="YAML", help="settings on top of the preset")
     how.add_argument(
         "--split-by",
-        choices=("video", "speaker", "generator"),
+        choices=("video", "speaker", "source", "generator"),
         help="what stays on one side; generator leaves each one out in turn",
     )
     how.add_argument(

@@ -56,6 +56,31 @@ class ClipBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Variants:
+    """Which clips of a batch show the same content, damaged in known ways.
+
+    Attributes:
+        content: [B] int64, variants of one clip of one clean video share a number; -1 unknown.
+        type: [B] int64, clips damaged in one way share a number; -1 for clean clips, for
+            combinations, and where it is unknown.
+        severity: [B] float in [0, 1], of the damage; 0 for a clean clip, NaN unknown.
+        harm: [B, N] float, score points that the clip's type of damage takes off each task at
+            severity 1, as the labels of the training split say; 0 where it leaves the task alone
+            and for clean clips, NaN unknown.
+    """
+
+    content: Tensor
+    type: Tensor
+    severity: Tensor
+    harm: Tensor
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Variants":
+        """Return the same on ``device``."""
+        parts = (self.content, self.type, self.severity, self.harm)
+        return Variants(*(x.to(device, non_blocking=non_blocking) for x in parts))
+
+
+@dataclass(frozen=True, slots=True)
 class ClipTargets:
     """Labels of the clips of a batch.
 
@@ -66,17 +91,32 @@ class ClipTargets:
             the number of raters or their spread adds.
         group: [B] int64, clips of one video share a number (pairs of a ranking loss come from
             different videos).
+        error: [B, N] float, standard error of the label in score points, NaN unknown; None: no
+            label has one.
+        variants: What is known of controlled damage; None: nothing.
     """
 
     values: Tensor
     valid: Tensor
     weight: Tensor
     group: Tensor
+    error: Tensor | None = None
+    variants: Variants | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "ClipTargets":
         """Return the targets on ``device``."""
-        parts = (self.values, self.valid, self.weight, self.group)
-        return ClipTargets(*(x.to(device, non_blocking=non_blocking) for x in parts))
+
+        def move(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=non_blocking)
+
+        return ClipTargets(
+            move(self.values),
+            move(self.valid),
+            move(self.weight),
+            move(self.group),
+            None if self.error is None else move(self.error),
+            None if self.variants is None else self.variants.to(device, non_blocking),
+        )
 
 
 @dataclass(frozen=True, slots=True)

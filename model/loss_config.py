@@ -8,6 +8,7 @@ from model.config import Config
 
 ConsistencyMode = Literal["std", "corr", "cov"]
 RankingKind = Literal["hinge", "logistic"]
+RankingPairs = Literal["all", "source"]
 WeightingKind = Literal["fixed", "learned", "uncertainty", "gradnorm"]
 
 
@@ -31,6 +32,11 @@ class RankingConfig(Config):
     """Pairwise ranking: of two videos the better one should score higher."""
 
     weight: FiniteFloat = Field(0.0, ge=0, description="weight of the term; 0 switches it off")
+    pairs: RankingPairs = Field(
+        "all",
+        description="all: any two videos whose labels differ; source: variants of the same clip of "
+        "one clean video, with the same type of damage or none, ordered by its severity",
+    )
     kind: RankingKind = Field(
         "hinge",
         description="hinge: the scores should differ by at least margin x the difference of the "
@@ -41,12 +47,39 @@ class RankingConfig(Config):
         ge=0,
         lt=4,
         description="score points by which two labels must differ to make a pair; smaller "
-        "differences are within the error of a panel",
+        "differences are within the error of a panel. With pairs: source, the points that "
+        "severity 1 of a type must take off a task for the type to count as harming it",
+    )
+    least_severity_step: FiniteFloat = Field(
+        0.1, gt=0, le=1, description="with pairs: source, least difference of two severities"
     )
     margin: FiniteFloat = Field(
         0.5, ge=0, le=1, description="share of the labels' difference that hinge asks for"
     )
     scale: FiniteFloat = Field(0.5, gt=0, description="score points in which logistic measures")
+    noise: FiniteFloat = Field(
+        0.0,
+        ge=0,
+        description="score points, standard deviation of a difference of two labels beyond the "
+        "standard errors of their raters' means; above 0, logistic takes the better one to be "
+        "better with the probability that follows. 0: for certain",
+    )
+    tie_weight: FiniteFloat = Field(
+        0.0,
+        ge=0,
+        description="with pairs: source, weight of the squared difference of two variants' scores "
+        "of tasks that neither one's damage touches, beside the cost of the pairs in order",
+    )
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> Self:
+        if self.noise and self.kind != "logistic":
+            raise ValueError(f"noise is for kind: logistic, and kind is {self.kind}")
+        if self.noise and self.pairs == "source":
+            raise ValueError("noise is for pairs: all; the order of severities is certain")
+        if self.tie_weight and self.pairs != "source":
+            raise ValueError(f"tie_weight is for pairs: source, and pairs is {self.pairs}")
+        return self
 
 
 class AlignmentConfig(Config):

@@ -22,6 +22,17 @@ class TrainingConfig(Config):
     accumulation: int = Field(
         1, ge=1, description="micro-batches a worker adds up before each optimisation step"
     )
+    batches: Literal["shuffled", "by_source"] = Field(
+        "shuffled",
+        description="shuffled: a step holds any clips; by_source: variants of one clip of a clean "
+        "video stay together, as loss.ranking with pairs: source needs them",
+    )
+    variants_together: int = Field(
+        8,
+        ge=2,
+        description="with by_source, variants of one clip that stand together, at most; others "
+        "meet in each epoch",
+    )
     learning_rate: FiniteFloat = Field(3e-4, gt=0, description="AdamW, of everything but the heads")
     head_learning_rate: FiniteFloat = Field(
         3e-4, gt=0, description="AdamW, of the heads that head_learning_rates does not name"
@@ -89,6 +100,15 @@ class TrainingConfig(Config):
             if rate <= 0:
                 raise ValueError(f"the learning rate of {task} must be above 0, not {rate:g}")
         return value
+
+    @model_validator(mode="after")
+    def _room_for_variants(self) -> "TrainingConfig":
+        if self.batches == "by_source" and self.variants_together > self.batch_size:
+            raise ValueError(
+                f"variants_together is {self.variants_together}, more than batch_size, "
+                f"{self.batch_size}: variants meet only in what goes through the network at once"
+            )
+        return self
 
     @model_validator(mode="after")
     def _weights_of_the_mean(self) -> "TrainingConfig":

@@ -11,7 +11,7 @@ from model.tasks import TASKS, TITLES
 from pipelines.predictions import VideoPredictions, VideoTable
 from pipelines.storage import display_text
 
-By = Literal["video", "speaker", "generator"]
+By = Literal["video", "speaker", "source", "generator"]
 Metrics = dict[str, Any]  # of metrics.json
 
 NAME = "metrics.json"
@@ -25,7 +25,8 @@ def group_names(videos: VideoTable, by: By) -> list[str]:
     """Name the group of each video; one whose group is unknown is a group of its own."""
     if by == "video":
         return list(videos.video_id)
-    known = videos.speaker if by == "speaker" else videos.generator
+    columns = {"speaker": videos.speaker, "source": videos.source, "generator": videos.generator}
+    known = columns[by] or [None] * len(videos)
     # A prefix, so that a speaker who bears the name of a video is not taken for it.
     return [
         f"video {video_id}" if name is None else f"{by} {name}"

@@ -9,7 +9,7 @@ is NaN. As Parquet: :mod:`pipelines.prediction_tables`.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,7 @@ class VideoTable:
         labels: [V, N] in [1, 5], NaN where missing.
         std: [V, N] standard deviation of the raters' scores, NaN where unknown.
         raters: [V, N] number of raters, NaN where unknown.
+        source: The clean video that each was made of, None when unknown; empty: all are unknown.
     """
 
     video_id: list[str]
@@ -104,6 +105,7 @@ class VideoTable:
     labels: Floats
     std: Floats
     raters: Floats
+    source: list[str | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.video_id)

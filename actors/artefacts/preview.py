@@ -4,6 +4,7 @@ import io
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, takewhile
 from pathlib import Path
@@ -24,12 +25,14 @@ WIDTH: Final = 240  # pixels, at most
 HEIGHT: Final = 320
 _TICKS: Final = 90_000  # a second
 _CRF: Final = 23
+_LIMITS: Final = ("vbv-maxrate=1000", "vbv-bufsize=1000")  # kbit/s, kbit: noise costs much
 _SOUND_RATE: Final = 48_000  # what AAC adds in front lasts 21 ms here, and 64 ms at 16 kHz
 _SOUND_BITS: Final = 48_000  # a second
 _BLOCK: Final = 1024  # samples a packet of AAC
 _QUALITY: Final = 80  # of JPEG
 _BT601: Final = 6  # in FFmpeg's lists of colour spaces, primaries and transfer functions
 _LIMITED: Final = 1  # FFmpeg's range 16..235
+_DETAIL: Final = (120, 240)  # height and width of a detail, pixels
 _SPECTRUM: Final = (72, 240)  # height and width of a spectrogram, pixels
 _WINDOW: Final = 512  # samples, 32 ms
 _FLOOR_DB: Final = -75.0  # below full scale: black
@@ -83,8 +86,22 @@ def small_size(height: int, width: int) -> tuple[int, int]:
     return max(2, 2 * round(height * scale / 2)), max(2, 2 * round(width * scale / 2))
 
 
-def small_pictures(reader: DamagedReader) -> list[U8]:
-    """Return all pictures of a variant in the size of :func:`small_size`, RGB [h, w, 3].
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The pictures of a variant, for people.
+
+    Attributes:
+        small: RGB [h, w, 3] in the size of :func:`small_size`.
+        details: The middle of each at its own size, RGB [<= 120, <= 240, 3]: scaling down hides
+            fine damage. Empty where pictures are not scaled down.
+    """
+
+    small: list[U8]
+    details: list[U8]
+
+
+def views(reader: DamagedReader) -> Views:
+    """Return all pictures of a variant.
 
     Raises:
         VideoError: The chain cannot be done to the source.
@@ -92,21 +109,38 @@ def small_pictures(reader: DamagedReader) -> list[U8]:
     import cv2
 
     height, width = small_size(reader.info.height, reader.info.width)
-    small: list[U8] = []
+    large = (height, width) != (reader.info.height, reader.info.width)
+    made = Views([], [])
     for frame in reader.frames():
         assert frame.image is not None  # sources with broken pictures are refused
         shrunk = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA)
-        small.append(np.asarray(shrunk, np.uint8))
-    return small
+        made.small.append(np.asarray(shrunk, np.uint8))
+        if large:
+            made.details.append(_middle(frame.image).copy())
+    return made
 
 
-def telling_moment(clean: Sequence[U8], damaged: Sequence[U8]) -> int:
-    """Return the place of the picture that damage changes most; the middle one where none is."""
-    changes = [
-        float(np.abs(one.astype(np.int16) - other).mean())
-        for one, other in zip(clean, damaged, strict=True)
-    ]
-    return int(np.argmax(changes)) if any(changes) else len(changes) // 2
+def _middle(picture: U8) -> U8:
+    height, width = (min(most, side) for most, side in zip(_DETAIL, picture.shape, strict=False))
+    # Faces are a little above the middle.
+    top = round(0.45 * (picture.shape[0] - height))
+    left = (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
+def telling_moment(clean: Sequence[U8], variants: Sequence[Sequence[U8]]) -> int:
+    """Return the place of the picture that shows the damage best; the middle one where none does.
+
+    Args:
+        clean: Pictures.
+        variants: The same, damaged: at one severity or several, which count alike.
+    """
+    total = np.zeros(len(clean))
+    for damaged in variants:
+        pairs = zip(clean, damaged, strict=True)
+        changes = np.array([np.abs(one.astype(np.int16) - other).mean() for one, other in pairs])
+        total += changes / max(float(changes.max()), 1e-9)
+    return int(total.argmax()) if total.any() else len(clean) // 2
 
 
 def still(picture: U8) -> bytes:
@@ -197,7 +231,7 @@ def _write(
 
 def _video_stream(container: Any, size: tuple[int, int]) -> Any:
     # Without B-frames no picture needs a time before 0, so no player has to shift the streams.
-    options = {"crf": str(_CRF), "preset": "medium", **x264_options("bframes=0")}
+    options = {"crf": str(_CRF), "preset": "medium", **x264_options("bframes=0", *_LIMITS)}
     stream = container.add_stream("libx264", rate=FPS, options=options)
     stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"

@@ -164,18 +164,24 @@ class DamagedReader:
         """Return the damaged sound; the span that came from the file stays as it was.
 
         Raises:
-            VideoError: ``no_sound``, or the donor cannot be read.
+            VideoError: ``no_sound``, ``silent_sound`` (the damage would not be heard, and labels
+                say that it is there), or the donor cannot be read.
         """
         clean = self._source.sound
+        steps = ", ".join(step.type for step in sound_steps(self._chain))
         if clean is None:
-            steps = ", ".join(step.type for step in sound_steps(self._chain))
             if steps:
                 raise VideoError(
                     "sound", "no_sound", f"The source has no sound that {steps} could act on."
                 )
             return None
+        if steps and not clean.samples.any():
+            raise VideoError(
+                "sound", "silent_sound", f"The source's sound is silence: {steps} changes nothing."
+            )
         # Silence that only fills up missing sound stays silence.
         there = slice(round(clean.start_s * SAMPLE_RATE), round(clean.end_s * SAMPLE_RATE))
         samples = clean.samples.copy()
-        samples[there] = damaged_sound(clean.samples[there], self._chain, self._donor)
+        # Adding 0 leaves no negative zeros: a reader of a file gives none either.
+        samples[there] = damaged_sound(clean.samples[there], self._chain, self._donor) + 0.0
         return replace(clean, samples=samples)

@@ -109,7 +109,9 @@ class Studio:
         return self._donor[1]
 
     def _donated(self, uri: str) -> F32:
-        name = uri.rpartition("/")[2]
+        # The query of a link may be a signature.
+        name = (uri.partition("?")[0] if "://" in uri else uri).rpartition("/")[2]
+        told = f"The donor of the sound, {name},"
         try:
             with (
                 self._open_file(uri) as file,
@@ -118,10 +120,14 @@ class Studio:
                 sound = reader.sound()
         except VideoError as error:
             raise VideoError(
-                "sound", "bad_donor", f"The donor of the sound, {name}, cannot be read: {error}"
+                "sound",
+                "bad_donor",
+                f"{told} cannot be read: {error}",
+                transient=error.transient,
             ) from error
-        if sound is None:
-            raise VideoError("sound", "bad_donor", f"The donor of the sound, {name}, has no sound.")
+        if sound is None or not sound.samples.any():
+            lack = "has no sound" if sound is None else "has nothing but silence"
+            raise VideoError("sound", "bad_donor", f"{told} {lack}.")
         return sound.samples
 
 

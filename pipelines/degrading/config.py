@@ -82,7 +82,7 @@ class DegradeConfig(Config):
         default_factory=dict, description="type -> how it is used; empty: all types"
     )
     leave_out: tuple[str, ...] = Field((), description="types that are not used")
-    per_source: dict[Side, int] = Field(
+    per_source: dict[Side, Annotated[int, Field(ge=0)]] = Field(
         default_factory=dict,
         description="side -> variants of each of its sources, dealt evenly over types and "
         "severities; a side that is not named gets every type at every severity",
@@ -93,6 +93,16 @@ class DegradeConfig(Config):
     store: StoreConfig = StoreConfig()
     resources: ResourcesConfig = ResourcesConfig()
     run: RunConfig = RunConfig()
+
+    @field_validator("corpus")
+    @classmethod
+    def _whole_corpus(cls, value: CorpusConfig) -> CorpusConfig:
+        if value.since is not None:
+            raise ValueError(
+                "since has no use here: variants and splits are dealt over the whole corpus, and "
+                "what was made before is not made again"
+            )
+        return value
 
     @field_validator("severities")
     @classmethod

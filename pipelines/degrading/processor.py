@@ -13,7 +13,7 @@ from pipelines.degrading.config import DegradeConfig
 from pipelines.degrading.plan import read_text
 from pipelines.messages import Processor, ProcessorInfo, Progress, RunContext, VideoEnd
 from pipelines.processors import limit_threads
-from pipelines.storage import Store, open_uri
+from pipelines.storage import StorageError, Store, open_uri
 from pipelines.worker import WRITE_SECONDS
 
 if TYPE_CHECKING:
@@ -24,6 +24,27 @@ if TYPE_CHECKING:
 FOLDER = "made/"  # rows of what was made
 VIDEOS = "videos/"
 VARIANT_SECONDS = 900.0  # what making one variant may take
+LONGEST_PART, LONGEST_ID = 200, 800  # bytes of names that disks and object stores take
+
+
+def folder_of(video_id: str) -> str:
+    """Return the folder of a source's variants: its id where that is a path below the output.
+
+    Manifests may give any text as id. What would leave the folder, be hidden, be too long for a
+    name or look like a video of another source becomes ``_`` and a digest.
+    """
+    parts = video_id.split("/")
+    plain = len(video_id.encode()) <= LONGEST_ID and all(
+        part
+        and part[0] not in "._"
+        and not part.endswith(".mov")
+        and part.isprintable()
+        and len(part.encode()) <= LONGEST_PART
+        for part in parts
+    )
+    if plain:
+        return video_id
+    return f"_{hashlib.blake2b(video_id.encode(), digest_size=16).hexdigest()}"
 
 
 def made_schema() -> "pa.Schema":
@@ -33,7 +54,7 @@ def made_schema() -> "pa.Schema":
     text = pa.string()
     return pa.schema(
         [
-            ("source", text),
+            ("video_id", text),  # of the source, by the name that shards are settled by
             ("source_version", text),
             ("name", text),
             ("uri", text),  # below the output; null when it could not be made
@@ -70,7 +91,7 @@ class MadeRows:
         """Add the source, and pack."""
         import pyarrow as pa
 
-        shared = {"source": ref.video_id, "source_version": ref.version}
+        shared = {"video_id": ref.video_id, "source_version": ref.version}
         schema = made_schema()
         complete = [{**row, **shared} for row in rows]
         return pa.RecordBatch.from_arrays(
@@ -128,7 +149,7 @@ class DegradeProcessor:
                     f"{limit:g} s (store.max_seconds): cut it, raise the limit, or make a virtual "
                     "corpus.",
                 )
-            stored = f"{VIDEOS}{ref.video_id}/{name}.mov"
+            stored = f"{VIDEOS}{folder_of(ref.video_id)}/{name}.mov"
             row = self._one(stored, reader, progress, timings)
             span = {"start_s": 0.0, "end_s": reader.duration_s}
             yield {**row, **span, "clip_index": number, "name": name}
@@ -156,11 +177,18 @@ class DegradeProcessor:
                 with clock("degrade"), progress.alive("degrade", VARIANT_SECONDS):
                     write_video(reader, cast(BinaryIO, file))
             except VideoError as error:
+                if error.transient:  # another run may succeed: a failure of the whole source
+                    raise
                 nothing = dict.fromkeys(("uri", "digest", "bytes"))
                 return {**nothing, "reason": error.reason, "message": error.message}
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-            with clock("write"), progress.alive("write", WRITE_SECONDS):
-                self._store.publish(cast(BinaryIO, file), name)
+            try:
+                with clock("write"), progress.alive("write", WRITE_SECONDS):
+                    self._store.publish(cast(BinaryIO, file), name)
+            except StorageError as error:  # of the output: no fault of the source
+                raise VideoError(
+                    "write", "unwritable_output", str(error), transient=True
+                ) from error
         return {"uri": name, "digest": digest, "bytes": size, "reason": None, "message": None}

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MANIFEST, LABELS, PLAN = "manifest.parquet", "labels.csv", "plan.json"
 FORMAT = "talkmos-degraded"
+_BATCH = 10_000  # variants
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +70,36 @@ def manifest(made: Iterable[Made]) -> "pa.Table":
     """Return the manifest, a row a variant; variants of a source follow each other."""
     import pyarrow as pa
 
-    columns: dict[str, list[Any]] = {field.name: [] for field in manifest_schema()}
-    for one in made:
-        variant, source = one.variant, one.variant.source
-        chain = chain_text(variant.chain)
-        virtual = one.uri is None
-        row = {
-            "video_id": variant.video_id,
-            "uri": _address(source.uri) if one.uri is None else one.uri,
-            "generator": variant.generator,
-            "speaker": source.speaker,
-            # Local sources are looked at when they are read: what is written here would grow old.
-            "version": one.version or (source.version if scheme_of(source.uri) else None),
-            "source": source.video_id,
-            "artefacts": chain if virtual else None,
-            "chain": chain,
-            "type": variant.type,
-            "group": variant.group,
-            "severity": variant.severity,
-            "split": variant.side,
-            "held_out": variant.held_out,
-        }
-        for name, value in row.items():
-            columns[name].append(value)
-    schema = manifest_schema()
-    return pa.table({f.name: pa.array(columns[f.name], f.type) for f in schema}, schema=schema)
+    schema, rest = manifest_schema(), iter(made)
+    batches = []
+    # Row by row a million variants would be gigabytes of Python objects.
+    while some := list(itertools.islice(rest, _BATCH)):
+        rows = [_manifest_row(one) for one in some]
+        arrays = [pa.array([row[field.name] for row in rows], field.type) for field in schema]
+        batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    return pa.Table.from_batches(batches, schema).combine_chunks()
+
+
+def _manifest_row(one: Made) -> dict[str, Any]:
+    variant, source = one.variant, one.variant.source
+    chain = chain_text(variant.public)
+    virtual = one.uri is None
+    return {
+        "video_id": variant.video_id,
+        "uri": _address(source.uri) if one.uri is None else one.uri,
+        "generator": variant.generator,
+        "speaker": source.speaker,
+        # Local sources are looked at when they are read: what is written here would grow old.
+        "version": one.version or (source.version if scheme_of(source.uri) else None),
+        "source": source.video_id,
+        "artefacts": chain if virtual else None,
+        "chain": chain,
+        "type": variant.type,
+        "group": variant.group,
+        "severity": variant.severity,
+        "split": variant.side,
+        "held_out": variant.held_out,
+    }
 
 
 def labels(made: Iterable[Made]) -> str:
@@ -159,8 +166,8 @@ def write_tables(store: Store, made: list[Made], config: DegradeConfig, *, virtu
     pq.write_table(manifest(made), sink, compression="zstd")
     record = plan_record(config, virtual=virtual)
     for name, data in (
+        (PLAN, (json.dumps(record, indent=1) + "\n").encode()),  # first: it says whose the rest is
         (LABELS, labels(made).encode()),
-        (PLAN, (json.dumps(record, indent=1) + "\n").encode()),
         (MANIFEST, sink.getvalue()),  # last: what it names is there
     ):
         if not store.exists(name) or store.read_bytes(name) != data:

@@ -204,6 +204,7 @@ def page(
     footer: object = "",
     style: str = STYLE,
     script: str = SCRIPT,
+    media: bool = False,
 ) -> str:
     """Write the whole document.
 
@@ -218,10 +219,13 @@ def page(
         footer: Last words.
         style: Style sheet.
         script: The only script that runs.
+        media: The page holds films.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     policy += f"script-src 'sha256-{digest}'"
+    if media:
+        policy += "; media-src data:"
     links = [el("li", el("a", part.title, href=f"#{part.key}")) for part in sections]
     head = el(
         "head",

@@ -9,6 +9,7 @@ from pipelines.storage import strip_credentials
 from pipelines.train_errors import TrainInputError
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import TrainData
+from pipelines.training.variant_columns import VARIANT_COLUMNS
 
 # Settings that may differ between a checkpoint and what goes on from it: no weight depends on them.
 _FREE_SETTINGS = ("dropout", "modality_dropout", "gradient_checkpointing")
@@ -51,7 +52,7 @@ def learned_tasks(data: TrainData, start: Checkpoint | None) -> tuple[str, ...]:
 
 
 def check_streams(config: TrainConfig, data: TrainData) -> None:
-    """Refuse settings that ask for what the features do not hold.
+    """Refuse settings that ask for what the features or the labels do not hold.
 
     Raises:
         TrainInputError: Names what is missing.
@@ -64,6 +65,7 @@ def check_streams(config: TrainConfig, data: TrainData) -> None:
             f"{data.index.uri} do not hold (they hold {', '.join(have)}): extract them, or leave "
             "them out with --set evaluator.streams=[…]"
         )
+    _check_variants(config, data)
     unaligned = {"visual", "audio"} - set(config.evaluator.streams)
     if config.loss.alignment.weight and unaligned:
         raise TrainInputError(
@@ -74,6 +76,27 @@ def check_streams(config: TrainConfig, data: TrainData) -> None:
         raise TrainInputError(
             f"evaluator.aux is on, but the features in {data.index.uri} hold neither sync nor "
             "descriptors: extract them, or --set evaluator.aux=false"
+        )
+
+
+def _check_variants(config: TrainConfig, data: TrainData) -> None:
+    ranking = config.loss.ranking
+    asked = [
+        name
+        for name, asks in (
+            ("loss.ranking.pairs: source", ranking.weight > 0 and ranking.pairs == "source"),
+            ("training.batches: by_source", config.training.batches == "by_source"),
+        )
+        if asks
+    ]
+    if asked and data.labels.variants is None:
+        labels = data.videos.labels
+        missing = [name for name in VARIANT_COLUMNS if name not in labels.extra]
+        raise TrainInputError(
+            f"{labels.where}: no column {', '.join(missing)}, which {' and '.join(asked)} "
+            f"need{'s' if len(asked) == 1 else ''}: tables of controlled damage have them. For "
+            "others: --set loss.ranking.pairs=all --set loss.ranking.tie_weight=0 --set "
+            "training.batches=shuffled"
         )
 
 

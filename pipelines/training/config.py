@@ -1,8 +1,9 @@
 """Everything that steers a training run, as one tree, and the presets."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from model.config import Config
 from model.evaluator_config import EvaluatorConfig
@@ -49,6 +50,17 @@ class TrainConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     uncertainty: UncertaintyConfig = UncertaintyConfig()
     run: TrainRunConfig = TrainRunConfig()
+
+    @model_validator(mode="after")
+    def _pairs_meet(self) -> Self:
+        ranking = self.loss.ranking
+        if ranking.weight and ranking.pairs == "source" and self.training.batches != "by_source":
+            raise ValueError(
+                "loss.ranking.pairs: source compares clips that go through the network at once, "
+                "and a shuffled batch holds hardly two of one source: set training.batches: "
+                "by_source"
+            )
+        return self
 
 
 def preset_file(name: str) -> str:

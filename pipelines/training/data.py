@@ -20,6 +20,7 @@ from pipelines.training.labels import LabelsConfig, read_labels
 from pipelines.training.matching import LabelledVideos, match
 from pipelines.training.splits import Splits, SplitsConfig, assign
 from pipelines.training.task import ClipLabels
+from pipelines.training.variants import clip_variants
 
 Told = Callable[[str], None]
 
@@ -145,12 +146,18 @@ def training_data(found: Candidates, splits: SplitsConfig) -> TrainData:
     count = np.zeros((len(index.videos), len(TASKS)))  # clips that a task can be judged in
     np.add.at(count, video, ~unheard)
     weights = np.nan_to_num(videos.weights[video], nan=1.0) / np.maximum(count[video], 1)
+    variants, told = clip_variants(videos, assigned.videos("train"), clips)
+    if told is not None:
+        report["variants"] = told
+    error = videos.errors
     labels = ClipLabels(
         values=np.where(unheard, np.nan, videos.values[video]).astype(np.float32),
         weight=weights.astype(np.float32),
         video=video.astype(np.int64),
         frames=index.frames[clips].astype(np.int32),
         split=code[clips].astype(np.int8),
+        error=None if np.isnan(error).all() else error[video].astype(np.float32),
+        variants=variants,
     )
     train = labels.of("train")
     if np.isnan(labels.values[train]).all():

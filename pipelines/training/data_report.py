@@ -211,6 +211,7 @@ def told(report: Report) -> str:
     lines = [
         f"Labels    {labels['file']}: {labels['videos']} videos",
         f"Features  {display_text(features['uri'])}: {features['videos']} videos, {clips}",
+        *_told_variants(report.get("variants")),
         f"Overlap   {overlap['labelled']} videos have both; {unmatched}; {unlabelled}",
         f"Cleaning  {cleaning['clips_before']} clips of labelled videos, {in_use}{rules}",
         "",
@@ -226,6 +227,19 @@ def _told_names(names: Report, what: str) -> str:
         return f"none {what}"
     shown = ", ".join(display_text(name, 60) for name in names["names"][:_SHOWN])
     return f"{names['count']} {what} ({shown}{', …' if names['count'] > _SHOWN else ''})"
+
+
+def _told_variants(variants: Report | None) -> list[str]:
+    if variants is None:
+        return []
+    harms = variants["harms"]
+    idle = [name for name, by_task in harms.items() if not any(by_task.values())]
+    note = ""
+    if idle:
+        shown = ", ".join(display_text(name, 40) for name in idle[:_SHOWN])
+        more = ", …" if len(idle) > _SHOWN else ""
+        note = f"; training shows no harm of {len(idle)} ({shown}{more})"
+    return [f"Variants  of {variants['sources']} clean videos, {len(harms)} types of damage{note}"]
 
 
 def _told_rules(cleaning: Report) -> str:

@@ -214,6 +214,18 @@ def raters(value: Any) -> float:
     return found
 
 
+def severity(value: Any) -> float:
+    """Return a severity in [0, 1], NaN when it is missing.
+
+    Raises:
+        ValueError: It is no number or lies elsewhere.
+    """
+    found = number(value)
+    if not math.isnan(found) and not 0 <= found <= 1:
+        raise ValueError("lies outside [0, 1]")
+    return found
+
+
 def text(value: Any) -> str | None:
     """Return a cell as text, None when it is empty, null or NaN. Whole floats lose their ``.0``."""
     if value is None or value != value:  # noqa: PLR0124 - NaN is a missing value

@@ -30,6 +30,7 @@ from pipelines.training.label_file import (
     text,
 )
 from pipelines.training.spans import ProblemSpans, read_spans
+from pipelines.training.variant_columns import VariantTable, read_variants
 from pipelines.uris import display_text
 
 F64: TypeAlias = NDArray[np.float64]
@@ -37,7 +38,7 @@ I64: TypeAlias = NDArray[np.int64]
 
 _ADVICE: Final = (
     "Scores lie in [1, 5]; a missing one is -1, empty, null or NaN. Other scales must be mapped to "
-    "[1, 5] first."
+    "[1, 5] first. Severities lie in [0, 1]."
 )
 
 
@@ -46,7 +47,8 @@ class LabelsConfig(Config):
 
     labels: str = ""
     """Table with one video a row (.csv, .jsonl, .parquet), a local path or a URI: ``video_id`` or
-    ``uri``, the five tasks in [1, 5], and optionally ``<task>_std`` and ``<task>_n``."""
+    ``uri``, the five tasks in [1, 5], and optionally ``<task>_std`` and ``<task>_n``, or
+    what is known of controlled damage: ``source``, ``type`` and ``severity``."""
     spans: str | None = None
     """Table of problem spans: ``video_id``, ``start_s``, ``end_s`` (seconds), ``task``, ``text``.
     None: there is none."""
@@ -73,6 +75,8 @@ class LabelTable:
         absent: Tasks that have no column at all.
         extra: Other columns as text, None where empty: ``split``, ``speaker``, ``generator`` …
         spans: Problem spans, None without such a table.
+        variants: Known damage, None when the columns ``source``, ``type`` and ``severity`` are not
+            all there; they are in ``extra`` as well.
     """
 
     where: str
@@ -87,6 +91,15 @@ class LabelTable:
     absent: tuple[str, ...]
     extra: dict[str, list[str | None]]
     spans: ProblemSpans | None = None
+    variants: VariantTable | None = None
+
+    @property
+    def errors(self) -> F64:
+        """[V, N] standard errors of the means, std / sqrt(raters), NaN where std is unknown.
+
+        Where the number of raters is unknown, the label is taken for the word of one.
+        """
+        return np.asarray(self.std / np.sqrt(np.where(self.raters > 0, self.raters, 1.0)))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -112,6 +125,7 @@ def read_labels(config: LabelsConfig) -> LabelTable:
     count = _numbers(table, RATERS, raters, problems)
     for row, task in np.argwhere((count == 0) & ~np.isnan(values)):
         problems.add(f"row {table.rows[row][0]}, {TASKS[task]}: a score, and 0 raters")
+    variants = read_variants(table, problems)
     problems.raise_if_any()
     extra = {
         name: [text(cells.get(name)) for _, cells in table.rows]
@@ -131,6 +145,7 @@ def read_labels(config: LabelsConfig) -> LabelTable:
         absent=tuple(task for task in TASKS if task not in table.columns),
         extra=extra,
         spans=None if config.spans is None else read_spans(config.spans),
+        variants=variants,
     )
 
 

@@ -26,8 +26,9 @@ class Overlap:
     """What stands in two splits.
 
     Attributes:
-        kind: ``uri``, ``content`` (the same source version under two ids), ``speaker`` or
-            ``generator``.
+        kind: ``content`` (the same source version under two ids), ``variant`` (the clean video
+            that damaged ones were made of), ``source`` (of videos whose damage is not told),
+            ``speaker`` or ``generator``.
         first: The earlier split.
         second: The later split.
         shared: How many names stand in both.
@@ -55,12 +56,14 @@ def check_videos(videos: LabelledVideos, code: I8) -> None:
     for v in np.flatnonzero(code >= 0).tolist():
         first = seen.setdefault(videos.index.uris[v], v)
         if code[first] != code[v]:
+            apart = "put both on one side with a column (by: column)"
+            if videos.labels.variants is not None:
+                apart = "keep the variants of a clean video together (by: source)"
             raise TrainInputError(
                 f"{videos.labels.where}: one video is in two splits: "
                 f"{display_text(videos.index.uris[v])} is in {SPLITS[code[first]]} as "
                 f"{display_text(videos.index.videos[first])} and in {SPLITS[code[v]]} as "
-                f"{display_text(videos.index.videos[v])}. Label it under one id only, or put both "
-                "on one side with a column (by: column)"
+                f"{display_text(videos.index.videos[v])}. Label it under one id only, or {apart}"
             )
 
 
@@ -73,6 +76,7 @@ def overlaps(videos: LabelledVideos, code: I8) -> tuple[Overlap, ...]:
     """
     names: dict[str, Sequence[str | None]] = {
         "content": _contents(videos),
+        "source" if videos.labels.variants is None else "variant": videos.sources,
         "speaker": videos.speakers,
         "generator": videos.generators,
     }
@@ -112,7 +116,9 @@ def _contents(videos: LabelledVideos) -> list[str | None]:
 
 
 _SAME: Final = {
-    "content": "files of the same size and time, or the same ETag, under two ids",
+    "content": "videos with {} (files of the same size and time, or the same ETag, under two ids: "
+    "{})",
+    "variant": "clean videos with {} (variants of one content: {}); by: source keeps them apart",
 }
 
 
@@ -131,10 +137,8 @@ def warnings_of(found: Sequence[Overlap], by: str) -> tuple[str, ...]:
             continue  # validation is drawn from the generators of training
         shown = ", ".join(display_text(name, 40) for name in item.examples)
         if item.kind in _SAME:
-            text = (
-                f"LEAK: {item.second} shares {item.shared} videos with {item.first} "
-                f"({_SAME[item.kind]}: {shown})"
-            )
+            told = _SAME[item.kind].format(item.first, shown)
+            text = f"LEAK: {item.second} shares {item.shared} {told}"
         else:
             of_all = "all" if item.shared == item.total else f"{item.shared} of"
             text = (

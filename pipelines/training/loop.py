@@ -18,6 +18,7 @@ from pipelines import tensor_file
 from pipelines.storage import Store
 from pipelines.train_errors import TrainInputError
 from pipelines.training.judging import judged, monitored, number
+from pipelines.training.order import epoch_order
 from pipelines.training.prefetch import prefetched
 from pipelines.training.state import best_name, load_state, save_best, save_state
 from pipelines.training.task import Clips, TrainTask
@@ -105,18 +106,14 @@ class TrainingRun:
 
     def _plan(self) -> Iterator[tuple[NDArray[np.int64], "list[MicroBatch]", int]]:
         """Yield for each step left of the epoch all its clips, this rank's part, its offset."""
-        training = self.task.training
-        numbers = self.task.labels.of("train")
-        order = np.random.default_rng([training.seed, self.epoch]).permutation(numbers)
+        training, labels = self.task.training, self.task.labels
+        order = epoch_order(labels, training, self.epoch)
+        rank, size = self.ranks.rank, self.ranks.size
         for step in range(self.position, self.per_epoch):
-            group = order[step * self.group : (step + 1) * self.group]
-            parts = np.array_split(group, self.ranks.size)
-            own = parts[self.ranks.rank]
-            offset = sum(len(part) for part in parts[: self.ranks.rank])
-            micros = [
-                own[i : i + training.batch_size] for i in range(0, len(own), training.batch_size)
-            ]
-            yield group, [(self.clips.read(m), self.task.labels.targets(m)) for m in micros], offset
+            parts = order.shared(step * self.group, self.group, size, training.batch_size)
+            group = np.concatenate([micro for part in parts for micro in part])
+            offset = sum(len(micro) for part in parts[:rank] for micro in part)
+            yield group, [(self.clips.read(m), labels.targets(m)) for m in parts[rank]], offset
 
     def _state_is_due(self, now: float) -> bool:
         # Only rank 0 writes, and writing depends on nothing of the other ranks.

@@ -13,6 +13,7 @@ from pipelines.paths import stem_of
 from pipelines.train_errors import TrainInputError
 from pipelines.training.label_file import plain_uri
 from pipelines.training.labels import LabelTable
+from pipelines.training.variant_columns import SOURCE
 from pipelines.uris import display_text
 
 F64: TypeAlias = NDArray[np.float64]
@@ -54,6 +55,16 @@ class LabelledVideos:
     def labelled(self) -> Bool:
         """[V] bool, the video has a score in at least one task."""
         return np.asarray(~np.isnan(self.values).all(axis=1))
+
+    @property
+    def sources(self) -> list[str | None]:
+        """[V] the clean video that each was made of, as a column of the label table says."""
+        return self._of_labels(SOURCE) if SOURCE in self.labels.extra else [None] * len(self.label)
+
+    @property
+    def errors(self) -> F64:
+        """[V, N] standard errors of the scores, NaN where unknown."""
+        return np.where(self.label[:, None] >= 0, self.labels.errors[self.label], np.nan)
 
     def column(self, name: str) -> list[str | None] | None:
         """Return a column of text for each video, None when neither table nor features have it."""

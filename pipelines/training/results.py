@@ -76,7 +76,7 @@ def settle(
         uncertainty=uncertainty,
     )
     videos = replace(videos, provenance=replace(unsigned, checkpoint=parts.digest))
-    metrics = evaluate(videos, config.evaluation, _by(config))
+    metrics = evaluate(videos, config.evaluation, _by(config, data))
     history = _history(data, outcome)
     write_predictions(store, videos, clips)
     _write(store, "metrics.json", metrics)
@@ -117,12 +117,12 @@ def _origin(data: TrainData) -> FeatureOrigin:
     )
 
 
-def _by(config: "TrainConfig") -> By:
+def _by(config: "TrainConfig", data: TrainData) -> By:
     by = config.splits.by
-    if by == "column":
-        return "video"
     # With a generator held out the test split is one group: its videos are what is resampled.
-    return config.splits.within if by == "generator" else by
+    found: By = config.splits.within if by == "generator" else "video" if by == "column" else by
+    # Variants of one clean video say little that is new: they are drawn together.
+    return "source" if found == "video" and data.videos.labels.variants is not None else found
 
 
 def _clips(data: TrainData, outcome: TrainOutcome, learned: tuple[str, ...]) -> ClipPredictions:
@@ -171,6 +171,7 @@ def _videos(data: TrainData, split: str | None = None) -> VideoTable:
     here = data.splits.code >= 0 if split is None else data.splits.videos(split)
     at = np.flatnonzero(here).tolist()
     rows = videos.label[at]
+    sources = videos.sources
     return VideoTable(
         video_id=[index.videos[v] for v in at],
         uri=[index.uris[v] for v in at],
@@ -180,6 +181,7 @@ def _videos(data: TrainData, split: str | None = None) -> VideoTable:
         labels=videos.values[at],
         std=videos.labels.std[rows],
         raters=videos.labels.raters[rows],
+        source=[sources[v] for v in at],
     )
 
 

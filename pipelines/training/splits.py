@@ -36,10 +36,10 @@ Text = Annotated[str, Field(coerce_numbers_to_str=True)]
 class SplitsConfig(Config):
     """How videos are told into training, validation and test."""
 
-    by: Literal["video", "speaker", "generator", "column"] = "video"
-    """``video``, ``speaker``: by a hash of that name; ``speaker`` keeps all videos of a person on
-    one side. ``generator``: ``held_out`` is the test, the rest is split by ``within``. ``column``:
-    as a column says."""
+    by: Literal["video", "speaker", "source", "generator", "column"] = "video"
+    """``video``, ``speaker``, ``source``: by a hash of that name; ``speaker`` keeps all videos of a
+    person on one side, ``source`` all variants of a clean video. ``generator``: ``held_out`` is the
+    test, the rest is split by ``within``. ``column``: as a column says."""
     column: Text | None = None
     """Column of the label table (or ``generator``, ``speaker`` of the features) that holds train,
     val or test; for ``by: column``."""
@@ -49,7 +49,7 @@ class SplitsConfig(Config):
     """Enters the hash; another one gives another split."""
     held_out: Text | None = None
     """The generator that is the test; for ``by: generator``."""
-    within: Literal["video", "speaker"] = "video"
+    within: Literal["video", "speaker", "source"] = "video"
     """What is hashed to split the generators that are not held out."""
 
     @field_validator("shares")
@@ -120,8 +120,8 @@ class Splits:
 def assign(videos: LabelledVideos, clean: CleanResult, config: SplitsConfig) -> Splits:
     """Tell the labelled videos into training, validation and test.
 
-    With ``video`` and ``speaker`` the side depends on the group's name, the salt and the shares
-    alone, so a video never changes sides when the corpus grows.
+    With ``video``, ``speaker`` and ``source`` the side depends on the group's name, the salt and
+    the shares alone, so a video never changes sides when the corpus grows.
 
     Raises:
         TrainInputError: No clip is left, a split is empty, a group is not known, the column or the
@@ -210,17 +210,19 @@ def _known(videos: LabelledVideos, taking: Bool, kind: str) -> list[str]:
     names: dict[str, Sequence[str | None]] = {
         "video": videos.index.videos,
         "speaker": videos.speakers,
+        "source": videos.sources,
         "generator": videos.generators,
     }
     at = np.flatnonzero(taking).tolist()
     found = [names[kind][v] for v in at]
     lacking = [videos.index.videos[v] for v, name in zip(at, found, strict=True) if not name]
     if lacking:
+        named = kind != "source"  # which only a label table tells
+        extract = "extract with a pattern or a manifest that names it, or " if named else "or "
         raise TrainInputError(
             f"{len(lacking)} of {len(found)} labelled videos have no {kind}, such as "
-            f"{display_text(lacking[0])}: add a column {kind} to the label table, extract with a "
-            "pattern or a manifest that names it, or split by something else (by: video is a "
-            "random split, which flatters)"
+            f"{display_text(lacking[0])}: add a column {kind} to the label table, {extract}"
+            "split by something else (by: video is a random split, which flatters)"
         )
     return [name for name in found if name]
 

@@ -11,6 +11,7 @@ from model.loss_config import LossConfig, WeightingConfig
 from model.tasks import TASKS
 from model.training_config import TrainingConfig
 from pipelines.training.leakage import SPLITS
+from pipelines.training.variants import ClipVariants
 
 if TYPE_CHECKING:
     from model.batch import ClipBatch, ClipTargets
@@ -37,6 +38,8 @@ class ClipLabels:
         video: [C] number of the clip's video.
         frames: [C] real frames.
         split: [C] index into SPLITS.
+        error: [C, N] standard error of the label, NaN unknown; None: no label has one.
+        variants: What is known of controlled damage; None: nothing.
     """
 
     values: NDArray[np.float32]
@@ -44,6 +47,8 @@ class ClipLabels:
     video: NDArray[np.int64]
     frames: NDArray[np.int32]
     split: NDArray[np.int8]
+    error: NDArray[np.float32] | None = None
+    variants: ClipVariants | None = None
 
     def of(self, split: str) -> NDArray[np.int64]:
         """Return the numbers of a split's clips."""
@@ -61,6 +66,8 @@ class ClipLabels:
             torch.from_numpy(~np.isnan(values)),
             torch.from_numpy(self.weight[clips]),
             torch.from_numpy(self.video[clips]),
+            None if self.error is None else torch.from_numpy(self.error[clips]),
+            None if self.variants is None else self.variants.targets(clips),
         )
 
     def per_video(

@@ -3,7 +3,7 @@
 import random
 
 from actors.types import VideoRef
-from pipelines.leases import MAX_LEASE, LeaseBook
+from pipelines.leases import MAX_LEASE, MAX_VARIANTS, LeaseBook
 
 
 def refs(count: int) -> list[VideoRef]:
@@ -48,7 +48,7 @@ def test_the_source_is_read_only_as_fast_as_it_is_handed_out() -> None:
 
     book = LeaseBook(source())
     book.lease(0)
-    assert len(read) == 1
+    assert len(read) == 2  # one ahead: it might be another variant of the same source
 
 
 def test_a_death_returns_spooled_and_waiting_videos_without_blame() -> None:
@@ -140,4 +140,70 @@ def test_random_deaths_lose_nothing_and_double_nothing() -> None:
                 committed += spools[worker]
                 spools[worker] = []
         assert sorted(committed + failed) == sorted(f"v{i}" for i in range(60))
+        assert set(failed) == poison
+
+
+# --- variants of a source
+
+
+def variants(sources: int, each: int) -> list[VideoRef]:
+    return [
+        VideoRef(f"s{s}/v{v}", f"/corpus/s{s}.mp4", source=f"s{s}")
+        for s in range(sources)
+        for v in range(each)
+    ]
+
+
+def test_variants_of_a_source_stay_together() -> None:
+    book = LeaseBook([*variants(3, 5), *refs(2), *variants(1, 2)])
+    found = []
+    while (lease := book.lease(0)) is not None:
+        found.append([ref.source for ref in lease.videos])
+        book.finished(0, lease, [ref.video_id for ref in lease.videos], 100.0)
+    # Videos of no source are nobody's variants.
+    assert found == [["s0"] * 5, ["s1"] * 5, ["s2"] * 5, [None], [None], ["s0"] * 2]
+
+
+def test_a_source_with_many_variants_is_shared_out() -> None:
+    book = LeaseBook(variants(1, 2 * MAX_VARIANTS + 3))
+    sizes = []
+    while (lease := book.lease(len(sizes))) is not None:
+        sizes.append(len(lease.videos))
+    assert sizes == [MAX_VARIANTS, MAX_VARIANTS, 3]
+
+
+def test_quick_leases_end_with_a_source_where_they_can() -> None:
+    book = LeaseBook([*refs(1), *variants(400, 7)], lease_seconds=0.1)
+    quick(book)
+    lease = book.lease(0)
+    assert lease is not None
+    assert 100 <= len(lease.videos) <= MAX_LEASE
+    following = book.lease(1)
+    assert following is not None
+    both = [ref.video_id for ref in (*lease.videos, *following.videos)]
+    assert both == [ref.video_id for ref in variants(400, 7)][: len(both)]
+
+
+def test_random_deaths_lose_no_variant_and_double_none() -> None:
+    for seed in range(30):
+        rng = random.Random(seed)
+        listing = variants(6, 9)
+        book = LeaseBook(listing, max_attempts=3, lease_seconds=rng.choice([0.5, 5.0]))
+        poison = {rng.choice(listing).video_id for _ in range(3)}
+        committed: list[str] = []
+        failed: list[str] = []
+        worker = 0
+        while not (book.nothing_to_hand_out and book.open == 0):
+            lease = book.lease(worker)
+            assert lease is not None
+            ids = [ref.video_id for ref in lease.videos]
+            assert len(ids) <= max(MAX_VARIANTS, book.lease_size())
+            if poison & set(ids) or (len(ids) > 1 and rng.random() < 0.2):
+                failed += [ref.video_id for ref, _ in book.died(worker, set())]
+                worker += 1
+                continue
+            book.finished(worker, lease, ids, rng.choice([0.1, 10.0]) * len(ids))
+            book.commit(worker, ids)
+            committed += ids
+        assert sorted(committed + failed) == sorted(ref.video_id for ref in listing)
         assert set(failed) == poison

@@ -14,11 +14,11 @@ from actors.artefacts.chain import Step
 from actors.artefacts.preview import (
     excerpt,
     film,
-    small_pictures,
     small_size,
     spectrogram,
     still,
     telling_moment,
+    views,
 )
 from actors.artefacts.studio import Studio
 from actors.decode import DecodeConfig, VideoReader
@@ -147,28 +147,36 @@ def test_small_ones_fit_and_keep_their_shape(size: tuple[int, int], small: tuple
     assert small_size(*size) == small
 
 
-def test_small_pictures_are_those_of_the_variant(tmp_path: Path) -> None:
+def test_views_are_those_of_the_variant(tmp_path: Path) -> None:
     images = [cv2.resize(i, (512, 128)) for i in counting_images(25)]
     path = write_video(tmp_path / "count.mp4", images, codec_options={"crf": "10"})
     studio = Studio(FeaturesConfig(), lambda _: path.open("rb"))
     try:
-        clean = small_pictures(studio.read("a", "a", (), Timings()))
-        frozen = small_pictures(studio.read("a", "a", (Step("frozen_picture", 1.0, 3),), Timings()))
+        seen = views(studio.read("a", "a", (), Timings()))
+        frozen = views(studio.read("a", "a", (Step("frozen_picture", 1.0, 3),), Timings())).small
+        large = [frame.image for frame in studio.read("a", "a", (), Timings()).frames()]
     finally:
         studio.close()
+    clean = seen.small
     assert {one.shape for one in clean} == {(60, 240, 3)}
+    for detail, whole in zip(seen.details, large, strict=True):
+        assert whole is not None
+        assert np.array_equal(detail, whole[4:124, 136:376])  # pixel by pixel
     assert [read_count(cv2.resize(one, (128, 32))) for one in clean] == list(range(25))
     assert len(frozen) == 25
-    assert telling_moment(clean, frozen) > 0
+    assert telling_moment(clean, [frozen]) > 0
 
 
-def test_the_telling_moment_is_the_most_changed_picture() -> None:
+def test_the_telling_moment_is_the_most_changed_picture_of_all_severities() -> None:
     clean = [np.full((4, 4, 3), 100, np.uint8)] * 7
-    damaged = [one.copy() for one in clean]
-    damaged[2][0] = 130
-    damaged[5][:2] = 40
-    assert telling_moment(clean, damaged) == 5
-    assert telling_moment(clean, clean) == 3
+    weak, strong = [one.copy() for one in clean], [one.copy() for one in clean]
+    strong[2][:2] = 40
+    strong[5][:2] = 50
+    weak[5][0] = 104
+    assert telling_moment(clean, [strong]) == 2
+    assert telling_moment(clean, [weak, strong]) == 5  # shown by both
+    assert telling_moment(clean, [clean]) == 3
+    assert telling_moment(clean, []) == 3
 
 
 def test_a_still_is_a_jpeg_with_its_colours() -> None:

@@ -20,6 +20,7 @@ from pipelines.storage import Store
 from pipelines.training.loop import TooManyNotFiniteError, TrainingRun
 from pipelines.training.state import load_state
 from pipelines.training.task import ClipLabels, TrainTask, build_learner
+from pipelines.training.variants import ClipVariants
 from tests.model.learning import SMALL, WIDTHS, as_ranks, clips
 
 COUNT = 48
@@ -32,6 +33,11 @@ EVERYTHING = LossConfig.model_validate(
         "alignment": {"weight": 0.1, "width": 8, "shift": 2},
     }
 )
+
+WITHIN_SOURCES = LossConfig.model_validate(
+    {"ranking": {"weight": 0.5, "pairs": "source", "tie_weight": 0.5}, "consistency": {"weight": 0}}
+)
+BY_SOURCE = {"batches": "by_source", "variants_together": 4}
 
 
 class InMemory:
@@ -67,6 +73,12 @@ def problem(
         video=np.arange(COUNT),
         frames=batch.frame_mask.sum(1).numpy().astype(np.int32),
         split=np.repeat([0, 1, 2], [32, 10, 6]).astype(np.int8),
+        variants=ClipVariants(
+            content=np.arange(COUNT) // 8,
+            type=np.tile([-1, 0, 0, 0, 1, 1, 1, 1], COUNT // 8),
+            severity=np.tile([0, 0.3, 0.6, 0.9, 0.2, 0.5, 0.7, 1], COUNT // 8).astype(np.float32),
+            harm=np.tile([[0.0], *[[2.0]] * 7], (COUNT // 8, 5)).astype(np.float32),
+        ),
     )
     settings = {"epochs": 4, "batch_size": 5, "accumulation": 2, "ema": 0.9, "state_steps": 1}
     task = TrainTask(
@@ -138,7 +150,8 @@ def test_a_killed_run_goes_on_with_the_same_curve(tmp_path: Path, weighting: str
     assert without_times(again.history) == expected
 
 
-def test_ranks_share_a_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", [{}, {**BY_SOURCE, "epochs": 1}], ids=["shuffled", "by_source"])
+def test_ranks_share_a_run(tmp_path: Path, order: dict[str, Any]) -> None:
     """Two ranks, batch 5 each, give the curve of one rank with twice the clips in a step."""
     loss = LossConfig.model_validate({"consistency": {"mode": "std", "weight": 0.1}})
 
@@ -148,7 +161,7 @@ def test_ranks_share_a_run(tmp_path: Path) -> None:
     weights = {name: value.numpy() for name, value in start.items()}
 
     def curve(ranks: Ranks, batch: int, accumulation: int) -> tuple[Any, NDArray[np.float32]]:
-        task, data = problem(loss=loss, batch_size=batch, accumulation=accumulation)
+        task, data = problem(loss=loss, batch_size=batch, accumulation=accumulation, **order)
         task = replace(task, evaluator=SMALL, start=weights)
         run = run_of(task, data, Store.at(tmp_path / f"{batch}-{accumulation}"), ranks=ranks)
         run.run()
@@ -162,6 +175,26 @@ def test_ranks_share_a_run(tmp_path: Path) -> None:
                 assert (a[name] is None) == (b[name] is None)
                 if a[name] is not None:
                     assert b[name] == pytest.approx(a[name], abs=1e-4), (a["step"], name)
+
+
+def test_variants_of_a_source_meet_also_after_a_kill(tmp_path: Path) -> None:
+    task, data = problem(loss=WITHIN_SOURCES, epochs=2, **BY_SOURCE)
+    whole = run_of(task, data, Store.at(tmp_path / "whole"))
+    whole.run()
+    full = [s for s in whole.history["steps"] if s["step"] % whole.per_epoch]  # not an epoch's last
+    assert len(full) == 6
+    assert all(step["ranking"] > 0 for step in full)
+
+    def stop(kind: str, value: Any) -> None:
+        if kind == "step" and value["step"] == 2:
+            raise KilledError
+
+    store = Store.at(tmp_path / "killed")
+    with pytest.raises(KilledError):
+        run_of(task, data, store, stop).run()
+    last = run_of(task, data, store)
+    last.run()
+    assert without_times(last.history) == without_times(whole.history)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path: Path) -> None:

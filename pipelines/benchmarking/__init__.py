@@ -1,0 +1,1 @@
+"""Measuring evaluators on variants with known damage, see :mod:`pipelines.benchmark`."""

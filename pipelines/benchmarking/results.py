@@ -1,0 +1,97 @@
+"""Answers that stay: what was asked once of a video is not asked again."""
+
+import json
+import secrets
+import time
+from typing import Any, Final
+
+from pipelines.benchmarking.answers import Answer, JudgeError
+from pipelines.benchmarking.variants import Variant
+from pipelines.config import digest
+from pipelines.storage import Store
+
+FOLDER: Final = "answers/"
+_MOST: Final = 500  # answers that are held back
+_LONGEST: Final = 15.0  # seconds that they are held back
+
+
+class Results:
+    """Answers of one evaluator, in files of JSON Lines below the output.
+
+    Args:
+        store: The output.
+        key: Changes with the evaluator, see :func:`evaluator_key`.
+        again: Forget failures of earlier runs.
+        fresh: Forget everything of earlier runs.
+    """
+
+    def __init__(self, store: Store, key: str, *, again: bool = False, fresh: bool = False) -> None:
+        self._store, self._folder = store, f"{FOLDER}{key}/"
+        self._known: dict[str, dict[str, Any]] = {}
+        self._new: list[dict[str, Any]] = []
+        self._written = time.monotonic()
+        if fresh:
+            return
+        names = sorted(info.name for info in store.list(self._folder))
+        for name in names:
+            for line in store.read_bytes(name).decode().splitlines():
+                row = json.loads(line)
+                if not (again and "reason" in row):
+                    self._known[row["video"]] = row
+
+    def known(self, variant: Variant) -> bool:
+        """Say whether the variant was asked about before."""
+        return _identity(variant) in self._known
+
+    def answer(self, variant: Variant) -> Answer | JudgeError:
+        """Return what was said of a variant that is known."""
+        row = self._known[_identity(variant)]
+        if "reason" in row:
+            return JudgeError(row["reason"], row["message"])
+        return {str(name): float(value) for name, value in row["scores"].items()}
+
+    def add(self, variant: Variant, answer: Answer | JudgeError) -> None:
+        """Take an answer in; now and then all new ones are written."""
+        row: dict[str, Any] = {"video": _identity(variant), "video_id": variant.video_id}
+        if isinstance(answer, JudgeError):
+            row |= {"reason": answer.reason, "message": answer.message}
+        else:
+            row["scores"] = answer
+        self._known[row["video"]] = row
+        self._new.append(row)
+        if len(self._new) >= _MOST:
+            self.flush()
+        self.pulse()
+
+    def pulse(self) -> None:
+        """Write what is new when the last time is long ago."""
+        if time.monotonic() - self._written > _LONGEST:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new."""
+        self._written = time.monotonic()
+        if not self._new:
+            return
+        # Sorted by name, later parts win.
+        name = f"{self._folder}{time.time_ns():020d}-{secrets.token_hex(4)}.jsonl"
+        text = "".join(f"{json.dumps(row)}\n" for row in self._new)
+        self._store.write_bytes(name, text.encode())
+        self._new = []
+
+
+def evaluator_key(**parts: Any) -> str:
+    """Return 16 hex digits of what makes an evaluator another one."""
+    return digest(parts)
+
+
+def _identity(variant: Variant) -> str:
+    # Without the version column, the address and the chain are all that is known of the content.
+    return digest(
+        {
+            "id": variant.video_id,
+            "uri": variant.uri,
+            "version": variant.version,
+            "artefacts": variant.artefacts,
+        }
+    )

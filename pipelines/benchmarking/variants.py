@@ -1,0 +1,294 @@
+"""The corpus of variants: what jobs/degrade.py wrote, checked, and the part that is measured."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pipelines.benchmarking.errors import BenchmarkInputError
+from pipelines.benchmarking.plan import CLEAN, COMBINATION, Plan, read_plan
+from pipelines.storage import Store, strip_credentials
+from pipelines.uris import display_text, scheme_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NAME = "manifest.parquet"
+SPLITS: Final = ("test", "val", "train", "all")
+_NEEDED: Final = ("video_id", "uri", "source", "type", "severity")
+_OPTIONAL: Final = ("seed", "split", "artefacts", "chain", "generator", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One video of the corpus.
+
+    Attributes:
+        video_id: Its id.
+        uri: Absolute; of the source itself when the variant is virtual.
+        source: Id of the clean video's content.
+        type: Type of the artefact, ``clean`` or ``combination``.
+        severity: 0 of clean videos, None of combinations.
+        seed: Of the artefact.
+        split: train, val or test; empty when the corpus has no splits.
+        parts: Types of the artefacts in it.
+        virtual: No file holds it: its artefacts are applied at decode.
+        version: Changes when the video does.
+        artefacts: The chain as text; empty when the file holds the damage already.
+    """
+
+    video_id: str
+    uri: str
+    source: str
+    type: str
+    severity: float | None
+    seed: int
+    split: str
+    parts: tuple[str, ...]
+    virtual: bool
+    version: str
+    artefacts: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The variants that are measured.
+
+    Attributes:
+        where: The corpus, without credentials.
+        plan: What it says of its artefacts.
+        split: Which part of it.
+        variants: In the order of the manifest.
+        clean: Source -> its clean video, also of a virtual corpus.
+        manifest: The same rows as a manifest with absolute addresses.
+        digest: Changes when what is measured changes: ids, types, severities, versions.
+        notes: What a person should know.
+    """
+
+    where: str
+    plan: Plan
+    split: str
+    variants: list[Variant]
+    clean: dict[str, Variant]
+    manifest: "pa.Table"
+    digest: str
+    notes: list[str]
+
+
+def read_corpus(uri: str, split: str | None = None) -> Corpus:
+    """Read the corpus and choose a split.
+
+    Args:
+        uri: Folder of jobs/degrade.py, or its manifest.
+        split: One of :data:`SPLITS`; None: test where there is one, else all.
+
+    Raises:
+        BenchmarkInputError: It is no such corpus; says where and what to do.
+        StorageError: It cannot be read.
+    """
+    base = uri if scheme_of(uri) else os.path.abspath(uri)  # noqa: PTH100 - Path resolves more
+    if base.endswith(f"/{NAME}"):
+        base = base.removesuffix(f"/{NAME}")
+    store = Store.at(base)
+    if not store.exists(NAME):
+        raise BenchmarkInputError(
+            f"{store.display(NAME)} does not exist: --corpus is the output folder of "
+            "jobs/degrade.py"
+        )
+    plan = read_plan(store)
+    table = _absolute(_table(store), base)
+    variants = _checked(_variants(table), plan, store.display(NAME))
+    chosen, used = _split(variants, split, store.display(NAME))
+    clean = {variant.source: variant for variant in chosen if variant.type == CLEAN}
+    notes = []
+    without = sorted({v.source for v in chosen} - clean.keys())
+    if without:
+        notes.append(
+            f"{len(without)} sources have no clean video in this split; their variants are not "
+            f"measured (such as {display_text(without[0], 60)})"
+        )
+    if not clean:
+        raise BenchmarkInputError(
+            f"{store.display(NAME)}: there is no clean video in the split {used}: nothing can be "
+            "compared"
+        )
+    rows = [i for i, v in enumerate(variants) if used in ("all", v.split)]
+    return Corpus(
+        strip_credentials(base), plan, used, chosen, clean, table.take(rows), _digest(chosen), notes
+    )
+
+
+def _table(store: Store) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(pa.BufferReader(store.read_bytes(NAME)))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BenchmarkInputError(f"{store.display(NAME)} cannot be read: {error}") from None
+    missing = [name for name in _NEEDED if name not in table.column_names]
+    if missing:
+        raise BenchmarkInputError(
+            f"{store.display(NAME)} has no column {', '.join(missing)}: --corpus is the output "
+            "folder of jobs/degrade.py"
+        )
+    if not table.num_rows:
+        raise BenchmarkInputError(f"{store.display(NAME)} has no rows")
+    return table
+
+
+def _absolute(table: "pa.Table", base: str) -> "pa.Table":
+    """Make addresses independent of the manifest's folder, those of donors too."""
+    import pyarrow as pa
+
+    def address(text: str) -> str:
+        if scheme_of(text) or text.startswith("/"):
+            return text
+        return (
+            f"{base.rstrip('/')}/{text}"
+            if scheme_of(base)
+            else os.path.normpath(
+                os.path.join(base, text)  # noqa: PTH118 - keeps undecodable names
+            )
+        )
+
+    def chain(text: str | None) -> str | None:
+        if not text:
+            return text
+        try:
+            steps = json.loads(text)
+            return json.dumps(
+                [
+                    {**step, "donor": address(step["donor"])} if step.get("donor") else step
+                    for step in steps
+                ],
+                separators=(",", ":"),
+                ensure_ascii=False,
+            )
+        except (ValueError, AttributeError, TypeError):
+            where = display_text(f"{strip_credentials(base)}/{NAME}")
+            raise BenchmarkInputError(
+                f"{where}: {display_text(text, 60)!r} is no chain of artefacts"
+            ) from None
+
+    def put(name: str, values: list[Any]) -> "pa.Table":
+        place = table.schema.get_field_index(name)
+        return table.set_column(place, name, pa.array(values, pa.string()))
+
+    table = put("uri", [address(str(value)) for value in table["uri"].to_pylist()])
+    for name in ("artefacts", "chain"):
+        if name in table.column_names:
+            table = put(name, [chain(value) for value in table[name].to_pylist()])
+    return table
+
+
+def _variants(table: "pa.Table") -> list[Variant]:
+    names = [*_NEEDED, *(name for name in _OPTIONAL if name in table.column_names)]
+    rows: list[dict[str, Any]] = table.select(names).to_pylist()
+    found = []
+    for row in rows:
+        kind = str(row["type"])
+        severity = 0.0 if kind == CLEAN else row["severity"]
+        at_decode = row.get("artefacts") or ""
+        virtual = at_decode not in ("", "[]")
+        steps = json.loads(row.get("chain") or at_decode or "[]")
+        parts: tuple[str, ...] = (kind,)
+        if kind == COMBINATION:
+            parts = tuple(step["type"] for step in steps)
+            parts = parts or tuple(str(row.get("generator") or "").split("+"))
+        seed = row.get("seed")
+        if seed is None:
+            seed = steps[0].get("seed", 0) if len(steps) == 1 else 0
+        found.append(
+            Variant(
+                video_id=str(row["video_id"]),
+                uri=row["uri"],
+                source=str(row["source"]),
+                type=kind,
+                severity=None if severity is None else float(severity),
+                seed=int(seed),
+                split=str(row.get("split") or ""),
+                parts=() if kind == CLEAN else parts,
+                virtual=virtual,
+                version=str(row.get("version") or ""),
+                artefacts=at_decode if virtual else "",
+            )
+        )
+    return found
+
+
+def _checked(variants: list[Variant], plan: Plan, where: str) -> list[Variant]:
+    ids: set[str] = set()
+    cells: dict[tuple[str, str, float, int], str] = {}
+    for row, v in enumerate(variants, 1):
+        name = display_text(v.video_id, 80)
+        if v.video_id in ids:
+            raise BenchmarkInputError(f"{where}, row {row}: the id {name} is there twice")
+        ids.add(v.video_id)
+        unknown = [part for part in v.parts if part not in plan.artefacts]
+        if unknown:
+            raise BenchmarkInputError(
+                f"{where}, row {row} ({name}): plan.json knows no artefact "
+                f"{display_text(unknown[0], 40)!r}"
+            )
+        if v.type == COMBINATION:
+            continue
+        if v.severity is None or not (v.severity == 0 if v.type == CLEAN else 0 < v.severity <= 1):
+            raise BenchmarkInputError(
+                f"{where}, row {row} ({name}): a severity lies in (0, 1], not {v.severity}"
+            )
+        seed = 0 if v.type == CLEAN else v.seed
+        first = cells.setdefault((v.source, v.type, v.severity, seed), name)
+        if first != name:
+            raise BenchmarkInputError(
+                f"{where}, row {row}: {name} is the same variant as {first}: source, type, "
+                "severity and seed are equal"
+            )
+    return variants
+
+
+def _split(variants: list[Variant], split: str | None, where: str) -> tuple[list[Variant], str]:
+    there = Counter(v.split for v in variants)
+    used = split or ("test" if there["test"] else "all")
+    if used == "all":
+        return variants, used
+    chosen = [v for v in variants if v.split == used]
+    if not chosen:
+        have = ", ".join(f"{count} {name or 'without'}" for name, count in sorted(there.items()))
+        raise BenchmarkInputError(f"{where}: no video is of the split {used} ({have})")
+    return chosen, used
+
+
+def _digest(variants: Sequence[Variant]) -> str:
+    text = hashlib.sha256()
+    for key in sorted((v.video_id, v.type, str(v.severity), v.version) for v in variants):
+        text.update(json.dumps(key).encode() + b"\n")
+    return text.hexdigest()[:16]
+
+
+def limited(corpus: Corpus, limit: int) -> Corpus:
+    """Keep the first sources only, so that at most ``limit`` videos are left (one source at least).
+
+    Whole sources go, because a curve without its clean video says nothing.
+    """
+    sizes: Mapping[str, int] = Counter(v.source for v in corpus.variants)
+    kept: set[str] = set()
+    total = 0
+    for source in dict.fromkeys(v.source for v in corpus.variants):
+        if kept and total + sizes[source] > limit:
+            break
+        kept.add(source)
+        total += sizes[source]
+    rows = [i for i, v in enumerate(corpus.variants) if v.source in kept]
+    variants = [corpus.variants[i] for i in rows]
+    return replace(
+        corpus,
+        variants=variants,
+        clean={s: v for s, v in corpus.clean.items() if s in kept},
+        manifest=corpus.manifest.take(rows),
+        digest=_digest(variants),
+        notes=[*corpus.notes, f"limited to the first {len(kept)} sources"],
+    )

@@ -1,0 +1,238 @@
+"""jobs/degrade.py as a user types it: what is refused, and how it is said; virtual corpora."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from actors.artefacts.registry import ARTEFACTS
+from jobs.degrade import main
+from pipelines.corpus import CorpusConfig, iter_corpus
+
+Door = Callable[..., str]
+NO_SPLIT = ("--set", "splits.shares=[1,0,0]")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Six videos; a virtual corpus is planned without opening them."""
+    folder = tmp_path / "clean"
+    for number in range(6):
+        path = folder / f"s{number % 3}" / f"v{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([number]))
+    return folder
+
+
+@pytest.fixture
+def refused(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Door:
+    """Runs the door on an output of its own; returns the one message."""
+
+    def run(*arguments: str | Path, plan: object = None, status: int = 2) -> str:
+        job: list[str | Path] = []
+        if "--corpus" not in arguments:
+            job += ["--corpus", corpus]
+        if "--out" not in arguments:
+            job += ["--out", tmp_path / "out"]
+        if plan is not None:
+            (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+            job += ["--plan", tmp_path / "plan.yaml"]
+        try:
+            found = main([str(a) for a in (*job, *arguments)])
+        except SystemExit as stop:
+            found = int(str(stop.code))
+        error = capsys.readouterr().err
+        assert found == status, error
+        assert "Traceback" not in error
+        assert "defect" not in error
+        return error
+
+    return run
+
+
+def make(*arguments: str | Path) -> None:
+    assert main([str(a) for a in arguments]) == 0
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        ({"artefacts": {"blurr": None}}, "unknown artefact 'blurr'; did you mean blur?"),
+        ({"leave_out": ["nois"]}, "unknown artefact 'nois'; did you mean noise?"),
+        ({"severities": [0.8, 0.2]}, "must ascend and differ"),
+        ({"severities": [0.2, 0.2]}, "must ascend and differ"),
+        ({"artefacts": {"blur": {"severities": [1.0, 0.5]}}}, "must ascend and differ"),
+        ({"severities": [0.0, 0.5]}, "severities"),
+        ({"severities": [1.5]}, "severities"),
+        ({"severities": [0.12345]}, "multiples of 0.001"),
+        ({"severities": []}, "severities"),
+        ({"artefacts": {"blur": None}, "leave_out": ["blur"]}, "no artefact is left"),
+        ({"artefacts": {"blur": {"heldout": True}}}, "heldout"),
+        ({"splits": {"shares": [0.5, 0.5, 0.5]}}, "add up to 1"),
+        ({"splits": {"assign": {"ghost": "train"}}}, "splits.assign names ghost"),
+        ({"splits": {"assign": {"s0/v0": "training"}}}, "training"),
+        ({"splits": {"by": "speaker"}}, "s0/v0 has none: give --pattern"),
+        ({"splits": {"salt": 3, "shares": [0.01, 0.01, 0.98]}}, "no source fell on the side train"),
+        ({"decode": {"policy": "whole"}}, "decode.policy=windows"),
+        ({"per_source": {"tset": 5}}, "tset"),
+        ({"per_source": {"test": -1}}, "per_source"),
+        ({"combinations": {"of": 1}}, "combinations.of"),
+        ({"corpus": {"since": "7d"}}, "dealt over the whole corpus"),
+        ({"unknown": 1}, "unknown"),
+    ],
+)
+def test_bad_plans_are_told(refused: Door, plan: object, says: str) -> None:
+    message = refused("--virtual", plan=plan)
+    assert says in message
+    assert message.count("\n") <= 4, message
+
+
+def test_bad_commands_are_told(refused: Door, tmp_path: Path, corpus: Path) -> None:
+    assert "--corpus is needed" in refused("--corpus", "", "--virtual")
+    assert "--out is needed" in refused("--out", "", "--virtual")
+    assert "--virtul" in refused("--virtul")
+    assert "does not exist" in refused("--virtual", "--corpus", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "there is no video in it" in refused("--virtual", "--corpus", tmp_path / "empty")
+    assert "plan.yml" in refused("--virtual", "--plan", tmp_path / "plan.yml")
+    assert "seed" in refused("--virtual", "--seed", "-1")
+    assert "corpus" in refused("--virtual", "--set", "corpus.corups=x")
+    one = corpus / "s0" / "v0.mp4"
+    assert "has only 1 source." in refused("--virtual", "--corpus", one)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_made_is_not_degraded_again(refused: Door, tmp_path: Path, corpus: Path) -> None:
+    make("--corpus", corpus, "--out", tmp_path / "v", "--virtual", *NO_SPLIT)
+    manifest = tmp_path / "v" / "manifest.parquet"
+    message = refused("--corpus", manifest, "--virtual", *NO_SPLIT)
+    assert "s0/v0/clean is itself a virtual variant" in message
+
+
+def test_outputs_of_another_kind_are_left_alone(
+    refused: Door, tmp_path: Path, corpus: Path
+) -> None:
+    out = tmp_path / "v"
+    make("--corpus", corpus, "--out", out, "--virtual", *NO_SPLIT)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert "holds a virtual corpus, and this run would make a stored" in refused("--out", out)
+    (out / "plan.json").write_text(before["plan.json"].decode().replace("true", "false", 1))
+    assert "holds a stored corpus" in refused("--out", out, "--virtual")
+    for text in ("{", "[]", "{}", '{"format": "other", "virtual": true}', "null", "\xff"):
+        (out / "plan.json").write_text(text, encoding="latin-1")
+        assert "plan.json is damaged or not ours" in refused("--out", out, "--virtual")
+    (out / "plan.json").write_bytes(before["plan.json"])
+    (out / "run.json").write_text("{}")
+    assert "holds features, scores or a training run" in refused("--out", out, "--virtual")
+    assert {n: (out / n).read_bytes() for n in before} == before
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "manifest.parquet"])
+def test_tables_of_the_user_are_not_written_over(refused: Door, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / name).write_text("video_id,overall\n")
+    for kind in (["--virtual"], []):
+        assert "is there already, and not of this command" in refused("--out", out, *kind)
+    assert (out / name).read_text() == "video_id,overall\n"
+    assert [path.name for path in out.iterdir()] == [name]
+
+
+def test_stored_videos_do_not_go_into_the_corpus(
+    refused: Door, tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the next run would take them for clean ones."""
+    monkeypatch.chdir(tmp_path)
+    for out in (corpus, corpus / "damaged", "clean/a/b", "clean"):
+        assert "lies in the corpus" in refused("--out", out)
+    assert "lies in the corpus" in refused("--corpus", "clean/", "--out", "./clean/x")
+    made = tmp_path / "out" / "videos" / "a"
+    made.mkdir(parents=True)
+    (made / "clean.mov").write_bytes(b"x")
+    glob = f"{tmp_path}/**/*.mov"
+    assert "lies among the videos of --out" in refused("--corpus", glob)
+    make("--corpus", corpus, "--out", corpus / "list", "--virtual", *NO_SPLIT)  # writes no video
+
+
+def test_the_list_names_every_artefact(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(ARTEFACTS)
+    for line, artefact in zip(lines, ARTEFACTS.values(), strict=True):
+        assert line.split()[1] == artefact.group
+        for task, points in artefact.harms.items():
+            assert f"{task} {points:g}" in line
+        for name in artefact.measures(1.0):
+            assert name in line
+    assert "severity 1" in head
+
+
+def test_the_account_of_a_virtual_corpus(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "v"
+    assign = "splits.assign={s0: train, s1: val, s2: test}"
+    speakers = ["--pattern", "{speaker}/*.mp4", "--set", "splits.by=speaker", "--set", assign]
+    make("--corpus", corpus, "--out", out, "--virtual", *speakers)
+    text = capsys.readouterr().out
+    each = 1 + 5 * len(ARTEFACTS)
+    assert f"{6 * each} virtual variants of 6 sources" in text
+    assert f"({2 * each} train, {2 * each} val, {2 * each} test)" in text
+    assert f"manifest: {out}/manifest.parquet" in text
+    assert f"labels: {out}/labels.csv" in text
+    assert sorted(path.name for path in out.iterdir()) == [
+        "labels.csv", "manifest.parquet", "plan.json",
+    ]  # fmt: skip
+
+
+def test_a_second_run_changes_nothing_and_another_seed_does(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v"
+    job = ("--corpus", corpus, "--out", out, "--virtual", *NO_SPLIT)
+    make(*job)
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.iterdir()}
+    make(*job)
+    after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.iterdir()}
+    assert after == before
+    make(*job, "--seed", "1")
+    chains = pd.read_parquet(out / "manifest.parquet")["chain"]
+    assert json.loads((out / "plan.json").read_text())["seed"] == 1
+    make("--corpus", corpus, "--out", tmp_path / "w", "--virtual", *NO_SPLIT, "--seed", "1")
+    assert (chains == pd.read_parquet(tmp_path / "w" / "manifest.parquet")["chain"]).all()
+    assert (out / "manifest.parquet").read_bytes() != before["manifest.parquet"][0]
+
+
+def test_a_limit_leaves_the_rest_for_later_and_changes_no_variant(
+    corpus: Path, tmp_path: Path
+) -> None:
+    for out, more in (("all", ()), ("some", ("--limit", "2"))):
+        make("--corpus", corpus, "--out", tmp_path / out, "--virtual", *NO_SPLIT, *more)
+    full, some = (pd.read_parquet(tmp_path / n / "manifest.parquet") for n in ("all", "some"))
+    assert some["source"].nunique() == 2
+    pd.testing.assert_frame_equal(some, full[full["source"].isin(some["source"])])
+
+
+def test_names_that_no_manifest_can_hold_are_told(refused: Door, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in (b"a.mp4", b"b\xff.mp4"):
+        (Path(os.fsdecode(os.fsencode(folder) + b"/" + name))).write_bytes(b"x")
+    assert "is not UTF-8" in refused("--corpus", folder, "--virtual", *NO_SPLIT)
+
+
+def test_odd_names_come_back_as_they_are(tmp_path: Path) -> None:
+    names = ["a b", "ünï 😀", "a+b", "x%20y", "q?r#s", "new\nline", 'comma, "quote"', "=1+1"]
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in names:
+        (folder / f"{name}.mp4").write_bytes(b"x")
+    out = tmp_path / "v"
+    make("--corpus", folder, "--out", out, "--virtual", *NO_SPLIT)
+    refs = list(iter_corpus(CorpusConfig(corpus=str(out / "manifest.parquet"))))
+    assert {ref.source for ref in refs} == set(names)
+    assert {ref.uri for ref in refs} == {str(folder / f"{name}.mp4") for name in names}
+    labels = pd.read_csv(out / "labels.csv", keep_default_na=False)
+    assert labels["video_id"].tolist() == [ref.video_id for ref in refs]
