@@ -6,13 +6,15 @@ them, and when too few remain the clip has no sync, with the reason. A clip is m
 whatever the batch, in sub-batches of its own windows, so a batch changes nothing.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from actors.errors import VideoError
+from actors.memory import Memory, digest_of
 from actors.precision import Precision, choose_precision, deterministic_kernels
 from actors.sync_weights import load_syncnet, synthetic_face, synthetic_voice
 from actors.types import FPS, SAMPLE_RATE, U8, Bool, Row
@@ -36,8 +38,9 @@ class SyncConfig(Config):
     """Settings of SyncNet."""
 
     weights: str = "pretrained"
-    """`syncnet_v2.model` by path or URI, or `seeded` for a demonstration with random weights.
-    `pretrained` explains where the file is to be had: there is no hub entry to download."""
+    """`syncnet_v2.model`, or what jobs/train_sync.py wrote, by path or URI; or `seeded` for a
+    demonstration with random weights. `pretrained` explains where the published file is to be had:
+    there is no hub entry to download."""
     mode: Literal["parity", "masked"] = "parity"
     """`parity`: the published measures, comparable with papers; zero vectors stand for sound beyond
     the ends of a clip, so numbers depend on its length. `masked`: a shift averages only over pairs
@@ -81,6 +84,52 @@ def sounding_span(audio_mask: Bool) -> tuple[int, int]:
     return (int(where[0]), int(where[-1]) + 1) if where.size else (0, 0)
 
 
+def fit_faces(crops: U8, face: int) -> U8:
+    """Shrink face crops to the side that a network reads, each pixel the mean of what it covers.
+
+    The same function serves training and use.
+
+    Args:
+        crops: [k, 224, 224, 3], as rows carry them.
+        face: Side in pixels, at most 224; at 224 the crops are returned as they are.
+
+    Returns:
+        [k, face, face, 3].
+    """
+    import cv2
+
+    if crops.shape[1:3] == (face, face):
+        return crops
+    small = np.empty((len(crops), face, face, 3), np.uint8)
+    for crop, place in zip(crops, small, strict=True):
+        cv2.resize(crop, (face, face), dst=place, interpolation=cv2.INTER_AREA)
+    return small
+
+
+def heard_frames(row: Row) -> "tuple[NDArray[np.int32], NDArray[np.int16]]":
+    """Return what of a clip with sound is measured: which crop shows in each frame, and the sound.
+
+    Args:
+        row: A prepared clip.
+
+    Returns:
+        [frames] index into ``sync_crops``, -1 for none; 16 kHz samples from the first frame's
+        instant.
+    """
+    from model.mfcc import to_int16
+
+    index = row["sync_index"]
+    samples = to_int16(row["waveform"])
+    # Under the policy `whole` the clip's frames are others than SyncNet's, and their masks too.
+    if len(row["frame_times"]) == len(index):
+        index = np.where(row["frame_mask"][: len(index)], index, -1)
+        # Zeros that only fill up missing sound are not sound: the published tool ends there.
+        start, stop = sounding_span(row["audio_mask"][: len(index)])
+        end = stop * SAMPLE_RATE // FPS if stop < len(index) else len(samples)
+        index, samples = index[start:stop], samples[start * SAMPLE_RATE // FPS : end]
+    return index, samples
+
+
 class Sync:
     """Adds the lip sync of each clip.
 
@@ -90,9 +139,11 @@ class Sync:
 
     Attributes:
         digest: Of the weights in use.
-        demonstration: The weights are random.
+        demonstration: The weights are random, or were trained on made-up faces.
+        face: Side of the crops that the network reads, pixels.
         dtype: Number format of the convolutions.
         precision_note: How that format was chosen, for the run's report.
+        memory: Where embeddings are kept for streams that come again; None keeps none.
     """
 
     name: ClassVar[str] = "sync"
@@ -118,9 +169,11 @@ class Sync:
         import torch
 
         self.config = config
+        self.memory: Memory | None = None
         self.device = torch.device(device)
         net, loaded = load_syncnet(config.weights)
         self.digest, self.demonstration = loaded.digest, loaded.demonstration
+        self.face = net.face
         self._exact = _Streams(net, torch.float32, self.device)
         self._fast = self._exact
         wanted = choose_precision(config.precision, device)
@@ -144,7 +197,8 @@ class Sync:
         """Return how far the fast format moves LSE-D or LSE-C of a synthetic clip."""
         from model.syncnet import WINDOW
 
-        frames, voice = synthetic_face(PROBE_WINDOWS + WINDOW - 1, 1), synthetic_voice(2.0, 1)
+        frames = fit_faces(synthetic_face(PROBE_WINDOWS + WINDOW - 1, 1), self.face)
+        voice = synthetic_voice(2.0, 1)
         index, mask = np.arange(len(frames)), np.ones(PROBE_WINDOWS, np.bool_)
         fast = self._measure(self._fast, frames, index, voice, mask)
         exact = self._measure(self._exact, frames, index, voice, mask)
@@ -168,20 +222,9 @@ class Sync:
         return batch
 
     def _clip(self, row: Row) -> "SyncMeasures | Reason":
-        from model.mfcc import to_int16
-
         if not row["has_sound"]:
             return "no_sound"
-        index = row["sync_index"]
-        samples = to_int16(row["waveform"])
-        # Under the policy `whole` the clip's frames are others than SyncNet's, and their masks too.
-        if len(row["frame_times"]) == len(index):
-            index = np.where(row["frame_mask"][: len(index)], index, -1)
-            # Zeros that only fill up missing sound are not sound: the published tool ends there.
-            start, stop = sounding_span(row["audio_mask"][: len(index)])
-            end = stop * SAMPLE_RATE // FPS if stop < len(index) else len(samples)
-            index, samples = index[start:stop], samples[start * SAMPLE_RATE // FPS : end]
-        return self.measure(row["sync_crops"], index, samples)
+        return self.measure(row["sync_crops"], *heard_frames(row))
 
     def measure(
         self, crops: U8, index: NDArray[np.int32], samples: NDArray[np.int16]
@@ -212,6 +255,7 @@ class Sync:
             return "no_face"
         if mask.sum() < max(self.config.min_windows, self.config.min_face_share * count):
             return "too_few_face_frames"
+        crops = fit_faces(crops, self.face)
         found = self._measure(self._fast, crops, index, samples, mask)
         # Rounding must never decide between two offsets that are as good as each other.
         if self._fast is not self._exact and (
@@ -239,21 +283,38 @@ class Sync:
 
         from model.sync_measures import sync_measures
 
-        lips = self._embed_lips(streams, crops, index, mask)
-        sound = self._embed_sound(streams, samples, len(mask))
+        lips = self._once(
+            f"lips {streams.dtype}",
+            (crops, index, mask),
+            lambda: self._embed_lips(streams, crops, index, mask),
+        )
+        sound = self._once(
+            f"sound {streams.dtype}",
+            (samples, len(mask)),
+            lambda: self._embed_sound(streams, samples, len(mask)),
+        )
         if not (torch.isfinite(lips).all() and torch.isfinite(sound).all()):
             return None
         return sync_measures(lips, sound, mask=mask, mode=self.config.mode)
 
+    def _once(
+        self, what: str, inputs: tuple[Any, ...], make: "Callable[[], torch.Tensor]"
+    ) -> "torch.Tensor":
+        """Embed a stream, or remember what the same stream gave beside another one."""
+        if self.memory is None:
+            return make()
+        found: torch.Tensor = self.memory.get(digest_of(f"{self.name} {what}", inputs), make)
+        return found
+
     def _embed_lips(
         self, streams: "_Streams", crops: U8, index: NDArray[np.integer], mask: Bool
     ) -> "torch.Tensor":
-        """Embed the lip windows i (frames i .. i + 4) where ``mask``: [n, 1024], others zero."""
+        """Embed the lip windows i (frames i .. i + 4) where ``mask``: [n, D], others zero."""
         import torch
 
-        from model.syncnet import EMBEDDING, WINDOW, stack_windows
+        from model.syncnet import WINDOW, stack_windows
 
-        lips = torch.zeros(len(mask), EMBEDDING)
+        lips = torch.zeros(len(mask), streams.embedding)
         with torch.inference_mode(), deterministic_kernels():
             for start, stop in runs(mask, self.config.batch_windows):
                 frames = torch.from_numpy(crops[index[start : stop + WINDOW - 1]]).to(self.device)
@@ -264,7 +325,7 @@ class Sync:
     def _embed_sound(
         self, streams: "_Streams", samples: NDArray[np.int16], windows: int
     ) -> "torch.Tensor":
-        """Embed the sound windows of frames 0 .. ``windows`` - 1: [n, 1024]."""
+        """Embed the sound windows of frames 0 .. ``windows`` - 1: [n, D]."""
         import torch
 
         from model.mfcc import mfcc
@@ -285,6 +346,6 @@ class _Streams:
     def __init__(self, net: "SyncNet", dtype: "torch.dtype", device: "torch.device") -> None:
         from model.syncnet import AudioStream2d, LipStream2d
 
-        self.dtype = dtype
+        self.dtype, self.embedding = dtype, net.embedding
         self.lips = LipStream2d(net, dtype, mean=PIXEL_MEAN, rgb=True).eval().to(device)
         self.sound = AudioStream2d(net, dtype).eval().to(device)

@@ -1,5 +1,10 @@
-"""SyncNet's weights: published by path, or seeded; and the synthetic clip that calibrates those."""
+"""SyncNet's weights: published or trained by jobs/train_sync.py, by path; or seeded.
 
+And the synthetic clip that calibrates seeded ones.
+"""
+
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,14 +24,22 @@ if TYPE_CHECKING:
 
 GET: Final = (
     "SyncNet has no entry in a model hub: download syncnet_v2.model with download_model.sh of "
-    "https://github.com/joonson/syncnet_python and give its path or URI (sync.weights=PATH)."
+    "https://github.com/joonson/syncnet_python and give its path or URI (sync.weights=PATH), or "
+    "train one with jobs/train_sync.py."
 )
+FORMAT: Final = "talkmos-syncnet"  # in the metadata of what jobs/train_sync.py writes
+FORMAT_VERSION: Final = "1"
+MOST_WIDTH, MOST_EMBEDDING = 4, 4096  # as training allows: damage must not take all memory
+AGAIN: Final = "Copy the file again, or train again with jobs/train_sync.py."
 SCENES: Final = 16
 SEEDED_HEAD: Final = 0.2  # brings distances of seeded networks to about 10, as of trained ones
 
 
 def load_syncnet(source: str) -> "tuple[SyncNet, LoadedWeights]":
     """Return the network in evaluation mode with the weights of ``source``.
+
+    A file of jobs/train_sync.py says itself how wide its network is and which faces it reads; any
+    other must be the published network.
 
     Raises:
         WeightsError: They cannot be had, or are not SyncNet's.
@@ -36,6 +49,8 @@ def load_syncnet(source: str) -> "tuple[SyncNet, LoadedWeights]":
     from model.syncnet import SyncNet
 
     loaded = load_state(source, what="SyncNet", setting="sync.weights", get=GET)
+    if loaded.metadata.get("format") == FORMAT:
+        return _trained(loaded)
     with torch.random.fork_rng(devices=[]):  # layers draw initial values that are not used here
         net = SyncNet()
     if loaded.state is None:
@@ -46,6 +61,71 @@ def load_syncnet(source: str) -> "tuple[SyncNet, LoadedWeights]":
         except ValueError as error:
             raise WeightsError(f"SyncNet: {loaded.source}: {error}. {GET}") from error
     return net.eval(), loaded
+
+
+def trained_metadata(
+    net: "SyncNet", *, demonstration: bool, code_version: str, corpus: str
+) -> dict[str, str]:
+    """Return what a file of trained weights says of itself, for its safetensors metadata.
+
+    Args:
+        net: Whose weights they are.
+        demonstration: The faces or voices of the training corpus are made up.
+        code_version: Of TalkMOS.
+        corpus: Digest of the videos it was trained on.
+    """
+    return {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "network": json.dumps(
+            {"width": net.width, "face": net.face, "embedding": net.embedding}, sort_keys=True
+        ),
+        "demonstration": json.dumps(demonstration),
+        "code_version": code_version,
+        "corpus": corpus,
+    }
+
+
+def _trained(loaded: LoadedWeights) -> "tuple[SyncNet, LoadedWeights]":
+    """Load a file of jobs/train_sync.py."""
+    import torch
+
+    from model.syncnet import CROP, SyncNet
+
+    metadata, where = loaded.metadata, f"SyncNet: {loaded.source}"
+    if metadata.get("version") != FORMAT_VERSION:
+        raise WeightsError(
+            f"{where} has format version {metadata.get('version')!r}; this TalkMOS reads "
+            f"{FORMAT_VERSION!r}. Use the TalkMOS that wrote it, or train again."
+        )
+    try:
+        network = json.loads(metadata["network"])
+        width, face, embedding = network["width"], network["face"], network["embedding"]
+        demonstration = json.loads(metadata["demonstration"])
+        sound = (
+            isinstance(width, (int, float))
+            and isinstance(face, int)
+            and isinstance(embedding, int)
+            and isinstance(demonstration, bool)
+            and 0 < width <= MOST_WIDTH
+            and 0 < embedding <= MOST_EMBEDDING
+            and face <= CROP
+        )
+        if not sound:
+            raise ValueError(f"no such network: {network}")
+        with torch.random.fork_rng(devices=[]):
+            net = SyncNet(width, face, embedding)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{where} says of itself what cannot be ({type(error).__name__}: {error}): its "
+            f"metadata is damaged. {AGAIN}"
+        ) from None
+    state = {k: v.float() if v.is_floating_point() else v for k, v in (loaded.state or {}).items()}
+    try:
+        net.load_public_state(state)
+    except ValueError as error:
+        raise WeightsError(f"{where}: {error}. {AGAIN}") from error
+    return net.eval(), replace(loaded, demonstration=demonstration)
 
 
 def _seed(net: "SyncNet") -> None:

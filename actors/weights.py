@@ -13,7 +13,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,13 +40,14 @@ class LoadedWeights:
 
     ``state`` is None for seeded weights: the caller initialises (:func:`seeded_init`).
     ``digest`` is the first 16 hex digits of the SHA-256 of the file's bytes, or
-    ``seeded-<what>-v1``.
+    ``seeded-<what>-v1``. ``metadata`` is the text that a safetensors file carries.
     """
 
     state: "State | None"
     digest: str
     demonstration: bool
     source: str  # without credentials, for messages and reports
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def clean_uri(uri: str) -> str:
@@ -104,6 +105,7 @@ def load_state(
             file_digest(path),
             False,
             clean_uri(source),
+            metadata_of(path),
         )
 
 
@@ -327,6 +329,16 @@ def unavailable(what: str, setting: str, *, reason: str, get: str) -> WeightsErr
 def _some(names: list[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """Return the text that a safetensors file carries; nothing of any other file."""
+    if not _is_safetensors(path):
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def _is_safetensors(path: Path) -> bool:

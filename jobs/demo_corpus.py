@@ -1,7 +1,6 @@
 """Make a corpus of talking faces, offline.
 
 python jobs/demo_corpus.py --out demo-output/corpus
-python jobs/demo_corpus.py --out demo-output/damaged --damaged
 python jobs/demo_corpus.py --out demo-output/generated --generators
 """
 
@@ -15,8 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
 
 from pipelines.demo import (  # noqa: E402 - the path comes first
-    DAMAGED_SECONDS,
-    DAMAGED_VIDEOS,
+    GENERATED_SECONDS,
     SECONDS,
     VIDEOS,
     write_demo_corpus,
@@ -30,30 +28,20 @@ def main(argv: list[str] | None = None) -> int:
         description="Make talking-face videos whose lip motion follows a made-up voice, offline."
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where the corpus goes")
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument(
+    parser.add_argument(
         "--generators",
-        action="store_const",
-        const="generators",
-        dest="kind",
+        action="store_true",
         help="the same words from made-up generators of known quality, to score",
-    )
-    kind.add_argument(
-        "--damaged",
-        action="store_const",
-        const="damaged",
-        dest="kind",
-        help="give each video one known damage (or none), and write labels.csv for training",
     )
     parser.add_argument(
         "--videos",
         type=int,
-        help=f"how many (default {VIDEOS}; damaged {DAMAGED_VIDEOS}; {PROMPTS} of each generator)",
+        help=f"how many (default {VIDEOS}, or {PROMPTS} of each generator)",
     )
     parser.add_argument(
         "--seconds",
         type=float,
-        help=f"length of each (default {SECONDS:g}; with damage {DAMAGED_SECONDS:g})",
+        help=f"length of each (default {SECONDS:g}; of generators {GENERATED_SECONDS:g})",
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed says other things")
     parser.add_argument(
@@ -71,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             videos=options.videos,
             seconds=options.seconds,
             seed=options.seed,
-            kind=options.kind or "clean",
+            kind="generators" if options.generators else "clean",
             processes=options.processes,
             progress=progress,
         )
@@ -85,8 +73,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     print(f"list: {corpus.manifest}")
     print(f"what they say, frame by frame: {corpus.folder / 'truth.json'}")
-    if corpus.labels:
-        print(f"labels, with train, val and test by speaker in column split: {corpus.labels}")
     return 0
 
 

@@ -2,8 +2,7 @@
 
 Layout: ``{generator}/{speaker}-{number}.mp4``, ``manifest.csv`` (video_id, uri relative to the
 manifest, generator, speaker) and ``truth.json`` (what each video says, the lips in every frame).
-The damaged corpus has one known damage in each video and ``labels.csv`` besides; the corpus of
-generators has the same words from a few made-up generators of known quality.
+The corpus of generators has the same words from a few made-up generators of known quality.
 """
 
 import csv
@@ -26,13 +25,12 @@ from actors.demo.render import SPEAKERS, VideoSpec, digest_of, render, utterance
 from actors.types import CLIP_SECONDS, FPS, MIN_SECONDS
 from pipelines.child_process import end_with_parent
 from pipelines.demo_generators import PROMPTS, generator_specs
-from pipelines.demo_labels import damages, label_table
 
 GENERATOR = "clean"
 VIDEOS, SECONDS = 12, 12.0
-DAMAGED_VIDEOS, DAMAGED_SECONDS = 48, 3.0
+GENERATED_SECONDS = 3.0
 
-Kind = Literal["clean", "damaged", "generators"]
+Kind = Literal["clean", "generators"]
 Progress = Callable[[int, int], None]  # videos finished, videos to make
 
 
@@ -46,7 +44,6 @@ class DemoCorpus:
     written: int  # videos made by this call
     kept: int  # videos that were already there, complete
     clips: int  # of 6 s, the last one of a video at least 1 s
-    labels: Path | None  # the label table of a damaged corpus
 
 
 def demo_specs(
@@ -59,21 +56,20 @@ def demo_specs(
     """Return the specifications of a corpus: speakers take turns, every video says something else.
 
     Args:
-        videos: How many, of each generator if there are several; None is 12, or 48 of a damaged
-            corpus, or 4 of each generator.
-        seconds: Length of each; None is 12, or 3 in a corpus with damage.
-        seed: Another seed says other things, and deals the damages otherwise.
-        kind: ``damaged``: give each video one damage or none, and name its generator after it;
-            ``generators``: see :mod:`pipelines.demo_generators`.
+        videos: How many, of each generator if there are several; None is 12, or 4 of each
+            generator.
+        seconds: Length of each; None is 12, or 3 of made-up generators.
+        seed: Another seed says other things.
+        kind: ``generators``: see :mod:`pipelines.demo_generators`.
 
     Raises:
         ValueError: ``videos`` under 1, ``seconds`` under 1 or not a whole number of frames, or
             ``seed`` negative.
     """
     if videos is None:
-        videos = {"clean": VIDEOS, "damaged": DAMAGED_VIDEOS, "generators": PROMPTS}[kind]
+        videos = VIDEOS if kind == "clean" else PROMPTS
     if seconds is None:
-        seconds = SECONDS if kind == "clean" else DAMAGED_SECONDS
+        seconds = SECONDS if kind == "clean" else GENERATED_SECONDS
     if videos < 1:
         raise ValueError(f"a corpus has at least 1 video, not {videos}")
     if not math.isfinite(seconds) or seconds < MIN_SECONDS:
@@ -87,14 +83,13 @@ def demo_specs(
     names = list(SPEAKERS)
     return tuple(
         VideoSpec(
-            damage.kind if damage else GENERATOR,
+            GENERATOR,
             names[i % len(names)],
             i // len(names) + 1,
             seconds,
             seed * 100_000 + i,
-            damage,
         )
-        for i, damage in enumerate(damages(videos, seed) if kind == "damaged" else [None] * videos)
+        for i in range(videos)
     )
 
 
@@ -110,8 +105,7 @@ def write_demo_corpus(
 ) -> DemoCorpus:
     """Make the demo corpus in ``folder``, or what is missing of it.
 
-    By default 6 speakers x 2 videos x 12 s = 24 clips of 6 s; a damaged corpus has 6 x 8 videos of
-    3 s, each with one known damage or none, and a label table. Each video carries the digest of
+    By default 6 speakers x 2 videos x 12 s = 24 clips of 6 s. Each video carries the digest of
     its specification; one that is there with the right digest is kept, so a second call does
     nothing and a call after a crash goes on. Every file appears whole. A video that is not ours is
     never replaced, and no video is deleted; the manifest names exactly those asked for.
@@ -151,9 +145,6 @@ def write_demo_corpus(
         _clear_leftovers(path)
     _render_all(tasks, min(processes, len(tasks)), progress)
     _write_if_other(folder / "truth.json", _truth(specs, damaged=kind != "clean"))
-    labels = folder / "labels.csv" if kind == "damaged" else None
-    if labels:
-        _write_if_other(labels, label_table(specs, seed))
     manifest = folder / "manifest.csv"
     _write_if_other(manifest, _manifest(specs))
     return DemoCorpus(
@@ -163,7 +154,6 @@ def write_demo_corpus(
         written=len(tasks),
         kept=len(specs) - len(tasks),
         clips=sum(map(_clips, specs)),
-        labels=labels,
     )
 
 

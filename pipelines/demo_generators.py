@@ -10,7 +10,7 @@ from actors.demo.render import VideoSpec
 
 # Name -> severity of what its videos suffer from; 0 is none.
 GENERATORS: Final = {"faithful": 0.0, "hasty": 0.5, "broken": 1.0}
-# Speakers that the demo's evaluator was not trained on, see pipelines/demo_labels.py.
+# Speakers that the demo's evaluator was not trained on, see configs/degrade/demo.yaml.
 SPEAKERS: Final = ("elio", "fay")
 # What the videos of a speaker suffer from, in order.
 _TURNS: Final[tuple[Kind, ...]] = ("offset", "noise", "frozen_mouth", "blur")

@@ -23,6 +23,7 @@ class Progress:
         self.video_id = ""
         self.stage = "idle"
         self.clips = 0
+        self.videos = 0  # finished in this lease
         self.started = time.monotonic()
         self.last = self.started
 
@@ -182,6 +183,7 @@ class Status:
     video_seconds: float
     still_seconds: float  # since the last sign of progress
     clips: int
+    videos: int = 0  # finished in this lease
 
 
 class HelperCrashError(Exception):

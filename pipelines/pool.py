@@ -54,6 +54,7 @@ class _Handle:
     answered: float = 0.0
     finished_clips: int = 0  # in finished leases
     clips: int = 0  # the same and those of the running lease, as of the last glance
+    lease_videos: int = 0  # finished in the running lease, as of the last glance
     killed: str = ""  # why we ended it: becomes the failure's message
     killed_stage: str = ""
     killed_reason: str = ""
@@ -205,6 +206,7 @@ class WorkerPool:
         self._watch(book)
         clips = self._dead_clips + sum(h.clips for h in self._handles.values())
         done = book.committed + sum(map(book.spooled, self._handles))
+        done += sum(h.lease_videos for h in self._handles.values())
         self._events.tick(sum(h.ready for h in self._handles.values()), clips, done)
 
     def _answer(self, call: _Call, answer: Any, book: LeaseBook | None) -> None:
@@ -238,6 +240,7 @@ class WorkerPool:
         self, handle: _Handle, lease: Lease, result: LeaseResult, book: LeaseBook
     ) -> None:
         assert self._report is not None
+        handle.lease_videos = 0
         refs = {ref.video_id: ref for ref in lease.videos}
         good = [outcome for outcome in result.outcomes if not outcome.reason]
         book.finished(handle.number, lease, [outcome.video_id for outcome in good], result.seconds)
@@ -340,6 +343,9 @@ class WorkerPool:
     def _judge(self, handle: _Handle, status: Status, book: LeaseBook | None) -> None:
         handle.asked = 0.0
         handle.clips = status.clips
+        running = None if book is None else book.running(handle.number)
+        same = running is not None and running.number == status.lease
+        handle.lease_videos = status.videos if same else 0
         if book is None or status.stage == "idle":
             return
         limits = self._limits

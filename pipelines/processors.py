@@ -19,9 +19,10 @@ from actors.errors import VideoError
 from actors.features import STRUCT_FIELDS, FeaturesConfig
 from actors.row import stored_columns
 from actors.types import MIB, Row, Timings, VideoRef
+from pipelines.hashing import hash_text
 from pipelines.messages import HelperCrashError, Processor, ProcessorInfo, Progress, VideoEnd
 from pipelines.resources import Plan
-from pipelines.storage import StorageError, open_uri, strip_credentials
+from pipelines.storage import StorageError, open_uri
 
 if TYPE_CHECKING:
     from actors.prepare import PreparedVideo
@@ -72,7 +73,8 @@ class VideoPreparer:
         """
         if ref.artefacts:
             # Without the part of the chain, see pipelines/corpus.py: what variants have in common.
-            key = f"{strip_credentials(ref.uri)} {ref.version.rpartition('+')[0]}"
+            # The whole address: queries of web addresses may be all that tells sources apart.
+            key = f"{hash_text(ref.uri):016x} {ref.version.rpartition('+')[0]}"
             yield self._variants.open(ref.uri, key, ref.artefacts, timings, beat)
             return
         self._variants.close()

@@ -74,6 +74,7 @@ class ExtractWorker:
         outcomes: list[Outcome] = []
         shards: list[CommittedShard] = []
         for position, ref in enumerate(lease):
+            self._progress.videos = position
             self._progress.video(number, ref.video_id)
             self._processor.ahead(lease[position:])
             outcomes.append(self._one(ref, timings))
@@ -93,7 +94,8 @@ class ExtractWorker:
         """Answer while a lease is running."""
         now = time.monotonic()
         p = self._progress
-        return Status(p.lease, p.video_id, p.stage, now - p.started, now - p.last, p.clips)
+        still = now - p.last
+        return Status(p.lease, p.video_id, p.stage, now - p.started, still, p.clips, p.videos)
 
     def close(self) -> None:
         """End helper processes and drop the spool."""

@@ -14,33 +14,25 @@ import numpy as np
 
 from actors.demo.face import Pose
 from actors.types import F32, FPS, SAMPLE_RATE, U8
-from model.tasks import HIGH, LOW, TASKS, Task
+from model.tasks import TASKS, Task
 
 VERSION = 1  # raise it when the same damage renders or scores differently
 
-Kind = Literal[
-    "offset", "noise", "muffled", "blur", "frozen_mouth", "frozen_picture", "jitter"
-]  # fmt: skip
+Kind = Literal["offset", "noise", "blur", "frozen_mouth"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 MAX_OFFSET: Final = 12  # frames
 QUIETEST_SNR_DB: Final = 35.0  # of the noise as the severity approaches 0
 SNR_RANGE_DB: Final = 30.0  # severity 1 is 5 dB
-CUTOFF_OCTAVES: Final = 3.5  # below 8 kHz: severity 1 is 707 Hz
 MAX_BLUR_PX: Final = 3.0  # standard deviation, in a picture 320 pixels wide
-MAX_JITTER_PX: Final = 2.0  # standard deviation of the head's position, portrait pixels
-MAX_JITTER_ROLL: Final = 0.015  # the same of its roll, radians
 
 CLEAN_SCORE: Final = 4.5
 # What severity 1 takes off the clean score. Overall follows from the other four.
 HARM: Final[dict[Kind, dict[Task, float]]] = {
     "offset": {"lip_sync": 3.0, "cross_modal": 2.5},
     "noise": {"audio_quality": 3.0},
-    "muffled": {"audio_quality": 2.5},
     "blur": {"expression": 2.0},
     "frozen_mouth": {"lip_sync": 3.0, "expression": 2.0, "cross_modal": 2.5},
-    "frozen_picture": {"lip_sync": 3.0, "expression": 3.0, "cross_modal": 3.0},
-    "jitter": {"expression": 2.5},
 }
 _PARTS: Final[tuple[Task, ...]] = tuple(task for task in TASKS if task != "overall")
 
@@ -79,14 +71,9 @@ class Damage:
         """Mean power of the voice over that of the added noise, dB."""
         return QUIETEST_SNR_DB - SNR_RANGE_DB * self.severity
 
-    @property
-    def cutoff_hz(self) -> float:
-        """Where the low-pass filter has lost 6 dB."""
-        return float(SAMPLE_RATE / 2 * 2.0 ** (-CUTOFF_OCTAVES * self.severity))
-
     def held(self, frames: int) -> range:
         """Frames that repeat the one before the range: the middle ``severity`` of the video."""
-        if not self.kind.startswith("frozen"):
+        if self.kind != "frozen_mouth":
             return range(0)
         length = round(self.severity * frames)
         first = (frames - length) // 2
@@ -99,19 +86,15 @@ class Damage:
                 return {"offset_frames": self.offset_frames}
             case "noise":
                 return {"snr_db": self.snr_db}
-            case "muffled":
-                return {"cutoff_hz": self.cutoff_hz}
             case "blur":
                 return {"sigma_px": MAX_BLUR_PX * self.severity}
-            case "jitter":
-                return {"sigma_px": MAX_JITTER_PX * self.severity}
-            case "frozen_mouth" | "frozen_picture":
+            case "frozen_mouth":
                 held = self.held(frames)
                 return {"start_s": (held.start - 1) / FPS, "end_s": held.stop / FPS}
 
 
 def damaged_sound(samples: F32, damage: Damage, seed: int) -> F32:
-    """Apply the damages of the sound: ``offset``, ``noise``, ``muffled``.
+    """Apply the damages of the sound: ``offset``, ``noise``.
 
     Args:
         samples: [n] mono in [-1, 1].
@@ -128,8 +111,6 @@ def damaged_sound(samples: F32, damage: Damage, seed: int) -> F32:
         return _shifted(samples, damage.offset_frames * SAMPLE_RATE // FPS, rng)
     if damage.kind == "noise":
         return _noisy(samples, damage.snr_db, rng)
-    if damage.kind == "muffled":
-        return _muffled(samples, damage.cutoff_hz)
     return samples
 
 
@@ -155,58 +136,34 @@ def _noisy(samples: F32, snr_db: float, rng: np.random.Generator) -> F32:
     return np.asarray(mixed / max(1.0, float(np.abs(mixed).max())), dtype=np.float32)
 
 
-def _muffled(samples: F32, cutoff_hz: float) -> F32:
-    """Low-pass without delay (Butterworth, forwards and backwards)."""
-    from scipy.signal import butter, sosfiltfilt
-
-    low_pass = butter(4, cutoff_hz, fs=SAMPLE_RATE, output="sos")
-    result: F32 = np.clip(sosfiltfilt(low_pass, samples), -1.0, 1.0).astype(np.float32)
-    return result
-
-
-def damaged_poses(moves: list[Pose], damage: Damage, seed: int) -> list[Pose]:
-    """Apply the damages of the motion: ``frozen_mouth``, ``jitter``; others change nothing.
+def damaged_poses(moves: list[Pose], damage: Damage) -> list[Pose]:
+    """Apply the damage of the motion: ``frozen_mouth``; others change nothing.
 
     Args:
         moves: The pose in each frame.
         damage: Any damage.
-        seed: Decides the jitter, which is independent from frame to frame.
     """
-    if damage.kind == "frozen_mouth":
-        result = list(moves)
-        for i in damage.held(len(moves)):
-            mouth = result[i - 1]
-            result[i] = replace(
-                moves[i], opening=mouth.opening, width=mouth.width, rounding=mouth.rounding
-            )
-        return result
-    if damage.kind == "jitter" and damage.severity > 0.0:
-        noise = np.random.default_rng([seed, 0x317E4]).standard_normal((len(moves), 3))
-        noise *= damage.severity * np.array([MAX_JITTER_PX, MAX_JITTER_PX, MAX_JITTER_ROLL])
-        return [
-            replace(pose, shift_x=pose.shift_x + x, shift_y=pose.shift_y + y, roll=pose.roll + roll)
-            for pose, (x, y, roll) in zip(moves, noise.tolist(), strict=True)
-        ]
-    return moves
+    result = list(moves)
+    for i in damage.held(len(moves)):
+        mouth = result[i - 1]
+        result[i] = replace(
+            moves[i], opening=mouth.opening, width=mouth.width, rounding=mouth.rounding
+        )
+    return result
 
 
-def damaged_frames(frames: Iterable[U8], count: int, damage: Damage) -> Iterator[U8]:
-    """Apply the damages of the picture: ``blur``, ``frozen_picture``; others change nothing.
+def damaged_frames(frames: Iterable[U8], damage: Damage) -> Iterator[U8]:
+    """Apply the damage of the picture: ``blur``; others change nothing.
 
     Args:
         frames: RGB [H, W, 3], uint8.
-        count: How many there are.
         damage: Any damage.
     """
     import cv2
 
-    held = damage.held(count) if damage.kind == "frozen_picture" else range(0)
     sigma = MAX_BLUR_PX * damage.severity if damage.kind == "blur" else 0.0
-    shown: U8 | None = None
-    for i, frame in enumerate(frames):
-        if i not in held or shown is None:
-            shown = frame
-        yield cv2.GaussianBlur(shown, (0, 0), sigma) if sigma > 0.0 else shown
+    for frame in frames:
+        yield cv2.GaussianBlur(frame, (0, 0), sigma) if sigma > 0.0 else frame
 
 
 def true_scores(damage: Damage | None) -> dict[Task, float]:
@@ -221,22 +178,3 @@ def true_scores(damage: Damage | None) -> dict[Task, float]:
     parts = list(scores.values())
     scores["overall"] = (min(parts) + sum(parts) / len(parts)) / 2
     return scores
-
-
-@dataclass(frozen=True, slots=True)
-class Rating:
-    """What made-up raters say of one task of a video: mean in [1, 5], their spread and number."""
-
-    mean: float
-    std: float
-    n: int
-
-
-def rate(score: float, rng: np.random.Generator) -> Rating:
-    """Let 12 to 20 raters judge: each says ``score`` within about 0.4 points, never beyond [1, 5].
-
-    The mean is off by 0.1 (standard error).
-    """
-    n = int(rng.integers(12, 21))
-    opinions = np.clip(score + 0.4 * rng.standard_normal(n), LOW, HIGH)
-    return Rating(float(opinions.mean()), float(opinions.std(ddof=1)), n)

@@ -124,8 +124,8 @@ def pictures(spec: VideoSpec, said: Utterance) -> Iterator[U8]:
     if spec.damage is None:
         yield from map(face.draw, moves)
         return
-    moves = damaged_poses(moves, spec.damage, spec.seed)
-    yield from damaged_frames(map(face.draw, moves), len(moves), spec.damage)
+    moves = damaged_poses(moves, spec.damage)
+    yield from damaged_frames(map(face.draw, moves), spec.damage)
 
 
 def waveform(spec: VideoSpec, said: Utterance) -> F32:
