@@ -11,7 +11,8 @@ time   25 frames/s; windows of 5       100 columns/s; a window of 20
 output [B, T - 4, 1024]                [B, 1024]
 =====  ==============================  ==================================
 
-Parameter names are the published ones, so ``syncnet_v2.model`` loads as it is.
+Parameter names are the published ones, so ``syncnet_v2.model`` loads as it is. Smaller networks
+have the same layers and names with fewer channels, and smaller faces (:class:`SyncNet`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,57 +25,76 @@ WINDOW = 5  # frames
 COLUMNS = 20  # MFCC columns of a window
 COLUMNS_PER_FRAME = 4
 SAMPLES_PER_FRAME = 640  # 16 kHz / 25 fps
-CROP = 224
+CROP = 224  # side of the published network's faces, pixels
 EMBEDDING = 1024
+LEAST_FACE = 52  # pixels: a smaller face leaves the last convolution of the lips nothing to see
 PUBLIC_PREFIX = "__S__."
 
 
 class SyncNet(nn.Module):
-    """The published network under its published parameter names."""
+    """The published network under its published parameter names, or a smaller one.
 
-    def __init__(self) -> None:
+    Args:
+        width: All channels are multiplied by it (and rounded, at least 1); 1 is the published
+            network.
+        face: Side of the crops that it reads, pixels; at least :data:`LEAST_FACE`. The last
+            convolution of the lips spans whatever is left of the map: 6 x 6 at 224, 2 x 2 at 96.
+        embedding: Numbers in the embedding of a window.
+
+    Raises:
+        ValueError: ``width`` or ``embedding`` is not above 0, or ``face`` is too small.
+    """
+
+    def __init__(self, width: float = 1.0, face: int = CROP, embedding: int = EMBEDDING) -> None:
         super().__init__()
+        if not width > 0 or embedding < 1:
+            raise ValueError(f"no such network: width {width:g}, embedding {embedding}")
+        self.width, self.face, self.embedding = width, face, embedding
+        c64, c96, c192, c256, c384, c512 = (
+            max(1, round(width * n)) for n in (64, 96, 192, 256, 384, 512)
+        )
+        rest = lip_map(face)
         self.netcnnaud = nn.Sequential(
-            *_conv2d(1, 64, 3, 1),
+            *_conv2d(1, c64, 3, 1),
             nn.MaxPool2d(1, 1),
-            *_conv2d(64, 192, 3, 1),
+            *_conv2d(c64, c192, 3, 1),
             nn.MaxPool2d(3, (1, 2)),
-            *_conv2d(192, 384, 3, 1),
-            *_conv2d(384, 256, 3, 1),
-            *_conv2d(256, 256, 3, 1),
+            *_conv2d(c192, c384, 3, 1),
+            *_conv2d(c384, c256, 3, 1),
+            *_conv2d(c256, c256, 3, 1),
             nn.MaxPool2d(3, 2),
-            *_conv2d(256, 512, (5, 4), 0),
+            *_conv2d(c256, c512, (5, 4), 0),
         )
-        self.netfcaud = _head()
+        self.netfcaud = _head(c512, embedding)
         self.netcnnlip = nn.Sequential(
-            *_conv3d(3, 96, (5, 7, 7), 2, 0),
+            *_conv3d(3, c96, (5, 7, 7), 2, 0),
             nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
-            *_conv3d(96, 256, (1, 5, 5), 2, 1),
+            *_conv3d(c96, c256, (1, 5, 5), 2, 1),
             nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
-            *_conv3d(256, 256, (1, 3, 3), 1, 1),
-            *_conv3d(256, 256, (1, 3, 3), 1, 1),
-            *_conv3d(256, 256, (1, 3, 3), 1, 1),
+            *_conv3d(c256, c256, (1, 3, 3), 1, 1),
+            *_conv3d(c256, c256, (1, 3, 3), 1, 1),
+            *_conv3d(c256, c256, (1, 3, 3), 1, 1),
             nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
-            *_conv3d(256, 512, (1, 6, 6), 1, 0),
+            *_conv3d(c256, c512, (1, rest, rest), 1, 0),
         )
-        self.netfclip = _head()
+        self.netfclip = _head(c512, embedding)
 
     def forward_lip(self, x: Tensor) -> Tensor:
         """Embed every window of five frames.
 
         Args:
-            x: [B, 3, T, 224, 224] BGR, 0..255; T >= 5.
+            x: [B, 3, T, face, face] BGR, 0..255; T >= 5.
 
         Returns:
-            [B, T - 4, 1024].
+            [B, T - 4, embedding].
         """
         y = self.netcnnlip(x)[..., 0, 0]  # [B, 512, T - 4]
         b, c, n = y.shape
         out: Tensor = self.netfclip(y.transpose(1, 2).reshape(b * n, c))
-        return out.view(b, n, EMBEDDING)
+        return out.view(b, n, self.embedding)
 
     def forward_aud(self, x: Tensor) -> Tensor:
-        """Embed windows of sound: [B, 1, 13, 20] MFCC -> [B, 1024]."""
+        """Embed windows of sound: [B, 1, 13, 20] MFCC -> [B, embedding]."""
         out: Tensor = self.netfcaud(self.netcnnaud(x).flatten(1))
         return out
 
@@ -102,11 +122,29 @@ class SyncNet(nn.Module):
         ]
         if problems:
             more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+            published = (self.width, self.face, self.embedding) == (1.0, CROP, EMBEDDING)
+            which = "syncnet_v2.model" if published else f"of width {self.width:g}"
             raise ValueError(
-                f"these are not the weights of SyncNet (syncnet_v2.model): "
-                f"{'; '.join(problems[:5])}{more}"
+                f"these are not the weights of SyncNet ({which}): {'; '.join(problems[:5])}{more}"
             )
         self.load_state_dict(state)
+
+
+def lip_map(face: int) -> int:
+    """Return the side of the map that the last convolution of the lips sees.
+
+    Args:
+        face: Side of the crop, pixels.
+
+    Raises:
+        ValueError: Nothing is left of it.
+    """
+    if face < LEAST_FACE:
+        raise ValueError(f"a face of {face} pixels is too small: at least {LEAST_FACE}")
+    side = face
+    for kernel, stride, padding in ((7, 2, 0), (3, 2, 0), (5, 2, 1), (3, 2, 1), (3, 2, 0)):
+        side = (side + 2 * padding - kernel) // stride + 1
+    return side
 
 
 def _conv2d(n_in: int, n_out: int, kernel: int | tuple[int, int], padding: int) -> list[nn.Module]:
@@ -121,9 +159,9 @@ def _conv3d(
     return [conv, nn.BatchNorm3d(n_out), nn.ReLU()]
 
 
-def _head() -> nn.Sequential:
+def _head(width: int, embedding: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, EMBEDDING)
+        nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, embedding)
     )
 
 
@@ -176,7 +214,7 @@ class FoldedStream(nn.Module):
             self.head.append(nn.Parameter(tensor.to(full), requires_grad=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed windows: [n, channels, h, w] in ``dtype``, best channels-last -> [n, 1024]."""
+        """Embed windows: [n, channels, h, w] in ``dtype``, best channels-last -> [n, embedding]."""
         for weight, bias, (stride, padding), pool in zip(
             self.weights, self.biases, self.geometry, self.pools, strict=True
         ):
@@ -190,7 +228,7 @@ class FoldedStream(nn.Module):
 
 
 class LipStream2d(FoldedStream):
-    """The lip stream on windows [n, 15, 224, 224]: channel 3 k + c is colour c of frame k.
+    """The lip stream on windows [n, 15, face, face]: channel 3 k + c is colour c of frame k.
 
     Only the first convolution spans time, and a window has as many frames as its kernel, so five
     frames stacked as channels make it two-dimensional.

@@ -1,7 +1,6 @@
 """Damaged demo videos: is each damage what it says it is, by a measure of its own?"""
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +17,6 @@ from actors.demo.damage import (
     damaged_frames,
     damaged_poses,
     damaged_sound,
-    rate,
     true_scores,
 )
 from actors.demo.face import Face, Pose
@@ -70,8 +68,8 @@ def test_severity_0_is_the_clean_video(
     none = with_damage(kind, 0.0)
     np.testing.assert_array_equal(waveform(none, said), said.samples)
     moves = poses(said, CLEAN.seed)
-    assert damaged_poses(moves, Damage(kind, 0.0), CLEAN.seed) == moves
-    shown = list(damaged_frames(iter(short), len(short), Damage(kind, 0.0)))
+    assert damaged_poses(moves, Damage(kind, 0.0)) == moves
+    shown = list(damaged_frames(iter(short), Damage(kind, 0.0)))
     np.testing.assert_array_equal(np.array(shown), np.array(short))
 
 
@@ -84,15 +82,15 @@ def test_a_damage_touches_only_its_own_place(
         damage = Damage(kind, 1.0)
         if not np.array_equal(damaged_sound(said.samples, damage, 1), said.samples):
             touched["sound"].add(kind)
-        if damaged_poses(moves, damage, 1) != moves:
+        if damaged_poses(moves, damage) != moves:
             touched["poses"].add(kind)
-        shown = damaged_frames(iter(short), len(short), damage)
+        shown = damaged_frames(iter(short), damage)
         if not np.array_equal(np.array(list(shown)), np.array(short)):
             touched["frames"].add(kind)
     assert touched == {
-        "sound": {"offset", "noise", "muffled"},
-        "poses": {"frozen_mouth", "jitter"},
-        "frames": {"blur", "frozen_picture"},
+        "sound": {"offset", "noise"},
+        "poses": {"frozen_mouth"},
+        "frames": {"blur"},
     }
 
 
@@ -147,26 +145,6 @@ def test_noise_has_the_ratio_that_it_names(said: Utterance, severity: float) -> 
         assert abs(np.corrcoef(noise[1:], noise[:-1])[0, 1]) < 0.02  # white
 
 
-@pytest.mark.parametrize("severity", [0.4, 1.0])
-def test_muffling_is_a_low_pass_without_delay(severity: float) -> None:
-    from scipy.signal import csd, welch
-
-    damage = Damage("muffled", severity)
-    white = (0.1 * np.random.default_rng(0).standard_normal(20 * RATE)).astype(np.float32)
-    muffled = damaged_sound(white, damage, 1)
-    assert lead(muffled[:RATE], white[:RATE]) == 0
-    hertz, before = welch(white, RATE, nperseg=2048)
-    _, after = welch(muffled, RATE, nperseg=2048)
-    loss = decibel(after / before)
-    cutoff = damage.cutoff_hz
-    assert cutoff == pytest.approx(8000 / 2 ** (3.5 * severity))
-    assert np.interp(cutoff, hertz, loss) == pytest.approx(-6.0, abs=0.5)
-    assert loss[(hertz > 50) & (hertz < cutoff / 2)] == pytest.approx(0.0, abs=0.3)
-    assert loss[(hertz > 2 * cutoff) & (hertz < 7900)].max(initial=-99.0) < -40.0
-    _, cross = csd(white, muffled, RATE, nperseg=2048)
-    assert np.angle(cross[(hertz > 50) & (hertz < cutoff)]) == pytest.approx(0.0, abs=0.02)
-
-
 # --- picture
 
 
@@ -177,7 +155,7 @@ def test_blur_is_a_gaussian_that_takes_sharpness(short: list[NDArray[np.uint8]])
     sharpness = []
     for severity in (0.0, 0.3, 0.6, 1.0):
         damage = Damage("blur", severity)
-        shown = next(damaged_frames(iter(short[:1]), 1, damage))
+        shown = next(damaged_frames(iter(short[:1]), damage))
         gray = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)
         sharpness.append(cv2.Laplacian(gray, cv2.CV_64F).var())
         sigma = damage.measures(25)["sigma_px"]
@@ -188,20 +166,6 @@ def test_blur_is_a_gaussian_that_takes_sharpness(short: list[NDArray[np.uint8]])
     assert sharpness[-1] < 0.1 * sharpness[0]
 
 
-@pytest.mark.parametrize(("severity", "start", "end"), [(0.4, 7, 17), (1.0, 0, 25), (0.04, 12, 13)])
-def test_a_frozen_picture_stands_still_as_long_as_it_says(
-    short: list[NDArray[np.uint8]], severity: float, start: int, end: int
-) -> None:
-    damage = Damage("frozen_picture", severity)
-    shown = np.array(list(damaged_frames(iter(short), 25, damage)), dtype=int)
-    still = np.abs(np.diff(shown, axis=0)).max(axis=(1, 2, 3)) == 0
-    expected = [start <= i and i + 1 < end for i in range(24)]
-    assert still.tolist() == expected
-    assert damage.measures(25) == {"start_s": start / FPS, "end_s": end / FPS}
-    moving = [*range(start + 1), *range(end, 25)]
-    np.testing.assert_array_equal(shown[moving], np.array(short)[moving])
-
-
 def test_a_frozen_mouth_stands_still_while_the_head_moves() -> None:
     moves = [
         Pose(
@@ -210,7 +174,7 @@ def test_a_frozen_mouth_stands_still_while_the_head_moves() -> None:
         for i in range(40)
     ]
     damage = Damage("frozen_mouth", 0.5)
-    frozen = damaged_poses(moves, damage, 1)
+    frozen = damaged_poses(moves, damage)
     assert [replace(p, opening=0, width=0, rounding=0) for p in frozen] == [
         replace(p, opening=0, width=0, rounding=0) for p in moves
     ]
@@ -220,32 +184,6 @@ def test_a_frozen_mouth_stands_still_while_the_head_moves() -> None:
     still = np.abs(np.diff(drawn, axis=0)).max(axis=(1, 2, 3)) == 0
     assert still.tolist() == [10 <= i < 29 for i in range(39)]
     assert damage.measures(40) == {"start_s": 10 / FPS, "end_s": 30 / FPS}
-
-
-def test_jitter_shakes_the_head_and_leaves_the_mouth(said: Utterance) -> None:
-    import cv2
-
-    moves = poses(said, CLEAN.seed)
-    weak, strong = (damaged_poses(moves, Damage("jitter", s), 3) for s in (0.5, 1.0))
-    for shaken, sigma in ((weak, 1.0), (strong, 2.0)):
-        moved = [
-            [a.shift_x - b.shift_x, a.shift_y - b.shift_y]
-            for a, b in zip(shaken, moves, strict=True)
-        ]
-        assert np.std(moved) == pytest.approx(sigma, rel=0.2)
-        assert [p.opening for p in shaken] == [p.opening for p in moves]
-        assert [p.blink for p in shaken] == [p.blink for p in moves]
-    # Seen from outside: how far the face jumps from picture to picture, by phase correlation.
-    face, jumps = Face(Look()), []
-    for sequence in (moves[:12], weak[:12], strong[:12]):
-        grays = [
-            np.float32(cv2.cvtColor(face.draw(p), cv2.COLOR_RGB2GRAY)[100:240, 90:230])
-            for p in sequence
-        ]
-        steps = [np.hypot(*cv2.phaseCorrelate(a, b)[0]) for a, b in pairwise(grays)]
-        jumps.append(np.median(steps))
-    assert jumps[1] > 3 * jumps[0]
-    assert jumps[2] > 1.3 * jumps[1]
 
 
 # --- scores
@@ -277,18 +215,6 @@ def test_overall_is_half_the_worst_and_half_the_mean() -> None:
     )  # fmt: skip
 
 
-def test_raters_scatter_around_the_score() -> None:
-    rng = np.random.default_rng(5)
-    ratings = [rate(3.0, rng) for _ in range(2000)]
-    means = np.array([r.mean for r in ratings])
-    assert {r.n for r in ratings} == set(range(12, 21))
-    assert means.mean() == pytest.approx(3.0, abs=0.01)
-    assert means.std() == pytest.approx(0.4 / np.sqrt(16), rel=0.1)
-    assert np.mean([r.std**2 for r in ratings]) == pytest.approx(0.4**2, rel=0.03)
-    for score in (LOW, HIGH):
-        assert all(LOW <= rate(score, rng).mean <= HIGH for _ in range(50))
-
-
 # --- specification
 
 
@@ -315,7 +241,7 @@ def test_the_damage_is_part_of_the_digest_and_clean_videos_keep_theirs() -> None
 
 
 def test_the_same_damage_is_the_same_video(tmp_path: Path) -> None:
-    spec = replace(with_damage("jitter", 0.7), seconds=1.0)
+    spec = replace(with_damage("noise", 0.7), seconds=1.0)
     render(spec, tmp_path / "a.mp4")
     render(spec, tmp_path / "b.mp4")
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()

@@ -1,16 +1,23 @@
 """Lip sync of prepared clips: against an independent computation, signs, reasons, precision."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.signal import medfilt
 
 from actors.row import check
-from actors.sync import Sync, SyncConfig, runs, sounding_span, window_mask
-from actors.sync_weights import load_syncnet, synthetic_face, synthetic_voice
+from actors.sync import Sync, SyncConfig, fit_faces, runs, sounding_span, window_mask
+from actors.sync_weights import (
+    load_syncnet,
+    synthetic_face,
+    synthetic_voice,
+    trained_metadata,
+)
 from actors.types import CLIP_FRAMES, Row
 from actors.weights import WeightsError
 from model.syncnet import SyncNet
@@ -68,7 +75,7 @@ def _independent(crops: np.ndarray, samples: np.ndarray, net: SyncNet) -> dict[s
     for i in range(count):
         for j in range(31):
             k = i + j - 15
-            other = sounds[k] if 0 <= k < count else np.zeros(1024, np.float32)
+            other = sounds[k] if 0 <= k < count else np.zeros_like(sounds[0])
             table[j, i] = np.sqrt(np.sum((lips[i] - other + 1e-6) ** 2))
     means = table.mean(axis=1)
     best = int(means.argmin())
@@ -344,3 +351,114 @@ def test_weights_that_are_not_numbers_are_an_error_of_the_video(
     sync = Sync(FP32.model_copy(update={"weights": str(damaged)}))
     with pytest.raises(VideoError, match="not finite"):
         sync([_flickering_clip(0, frames=18)])
+
+
+# --- trained networks of other sizes
+
+
+@pytest.fixture(scope="module")
+def trained_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network as jobs/train_sync.py writes it."""
+    path = tmp_path_factory.mktemp("trained") / "small.safetensors"
+    _write(path, _small_net())
+    return path
+
+
+def _small_net() -> SyncNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = SyncNet(1 / 16, 96, 32).train()
+        g = torch.Generator().manual_seed(1)
+        frames = 255 * torch.rand(2, 3, 12, 96, 96, generator=g)
+        net(frames, 10 * torch.randn(16, 1, 13, 20, generator=g))
+    return net.eval()
+
+
+def _write(path: Path, net: SyncNet, **changes: str) -> None:
+    state = {k: v.half() if v.ndim > 1 else v for k, v in net.state_dict().items()}
+    metadata = trained_metadata(net, demonstration=True, code_version="0", corpus="c")
+    save_file(state, path, metadata | changes)
+
+
+def test_a_small_network_loads_back(trained_file: Path) -> None:
+    net, loaded = load_syncnet(str(trained_file))
+    assert (net.width, net.face, net.embedding) == (1 / 16, 96, 32)
+    assert loaded.demonstration
+    assert len(loaded.digest) == 16
+    assert not net.training
+    for name, tensor in _small_net().state_dict().items():
+        found = net.state_dict()[name]
+        assert found.dtype == tensor.dtype
+        torch.testing.assert_close(found, tensor.half().float() if tensor.ndim > 1 else tensor)
+
+
+def test_a_small_network_measures_shrunk_faces(trained_file: Path, clip: Row) -> None:
+    """Against the original layers on faces that were shrunk beforehand."""
+    net, _ = load_syncnet(str(trained_file))
+    config = FP32.model_copy(update={"weights": str(trained_file)})
+    sync = Sync(config)
+    assert sync.face == 96
+    samples = np.round(clip["waveform"] * 32768).astype(np.int16)
+    small = fit_faces(clip["sync_crops"], 96)
+    expected = _independent(small, samples, net)
+    got = sync.measure(clip["sync_crops"], clip["sync_index"], samples)
+    assert not isinstance(got, str)
+    assert got.offset == expected["offset"]
+    assert got.min_distance == pytest.approx(expected["min_distance"], rel=1e-4)
+    fast = Sync(config.model_copy(update={"precision": "auto"}))
+    again = fast.measure(clip["sync_crops"], clip["sync_index"], samples)
+    assert not isinstance(again, str)
+    assert again.min_distance == pytest.approx(got.min_distance, rel=0.01)
+
+
+def test_shrinking_takes_means() -> None:
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 256, (2, 224, 224, 3), np.uint8)
+    assert fit_faces(crops, 224) is crops
+    means = crops.reshape(2, 112, 2, 112, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(fit_faces(crops, 112), means, atol=0.5)
+    assert fit_faces(crops, 96).shape == (2, 96, 96, 3)
+    assert abs(fit_faces(crops, 96).mean() - crops.mean()) < 0.5
+    assert fit_faces(crops[:0], 96).shape == (0, 96, 96, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"version": "9"}, "format version '9'"),
+        ({"network": "{"}, "metadata is damaged"),
+        ({"network": "[]"}, "metadata is damaged"),
+        ({"network": '{"width": 0.0625, "face": 96}'}, "KeyError"),
+        ({"network": '{"width": 0.0625, "face": 9, "embedding": 32}'}, "too small"),
+        ({"network": '{"width": 1e9, "face": 96, "embedding": 32}'}, "no such network"),
+        ({"network": '{"width": "x", "face": 96, "embedding": 32}'}, "no such network"),
+        ({"network": '{"width": 0.125, "face": 96, "embedding": 32}'}, "instead of"),
+        ({"demonstration": "maybe"}, "metadata is damaged"),
+        ({"demonstration": "1"}, "metadata is damaged"),
+        ({"format": "other"}, "not the weights of SyncNet"),
+    ],
+)
+def test_damaged_files_of_trained_weights(
+    tmp_path: Path, changes: dict[str, str], says: str
+) -> None:
+    path = tmp_path / "w.safetensors"
+    _write(path, _small_net(), **changes)
+    with pytest.raises(WeightsError, match=re.escape(says)) as error:
+        load_syncnet(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_trained_weights_that_lack_a_tensor(tmp_path: Path, trained_file: Path) -> None:
+    data = trained_file.read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(data[:-50])
+    with pytest.raises(WeightsError, match="damaged"):
+        load_syncnet(str(cut))
+    net = _small_net()
+    state = net.state_dict()
+    del state["netfclip.3.bias"]
+    lacking = tmp_path / "lacking.safetensors"
+    metadata = trained_metadata(net, demonstration=False, code_version="0", corpus="c")
+    save_file(state, lacking, metadata)
+    with pytest.raises(WeightsError, match=r"netfclip\.3\.bias is missing"):
+        load_syncnet(str(lacking))

@@ -9,6 +9,7 @@ from model.syncnet import (
     LipStream2d,
     SyncNet,
     audio_windows,
+    lip_map,
     stack_windows,
     window_count,
 )
@@ -138,6 +139,50 @@ def test_window_count_is_that_of_the_published_tool(
     frames: int, samples: int, windows: int
 ) -> None:
     assert window_count(frames, samples) == windows
+
+
+@pytest.mark.parametrize(
+    ("face", "rest"), [(224, 6), (112, 2), (96, 2), (80, 1), (52, 1), (128, 3), (192, 5)]
+)
+def test_the_last_convolution_spans_what_is_left_of_a_face(face: int, rest: int) -> None:
+    assert lip_map(face) == rest
+    net = SyncNet(1 / 64, face, 8)
+    assert net.netcnnlip[18].kernel_size == (1, rest, rest)
+    with torch.no_grad():
+        assert net.eval().forward_lip(torch.zeros(1, 3, 5, face, face)).shape == (1, 1, 8)
+
+
+def test_a_small_network_has_the_names_of_the_large_one_and_fewer_channels() -> None:
+    small, large = SyncNet(1 / 8, 96, 128).state_dict(), SyncNet().state_dict()
+    assert list(small) == list(large)
+    assert [small[k].shape[0] * 8 for k in small if k.startswith("netcnn") and small[k].ndim] == [
+        large[k].shape[0] for k in large if k.startswith("netcnn") and large[k].ndim
+    ]
+    assert small["netfclip.3.weight"].shape == (128, 64)
+
+
+@pytest.mark.parametrize(
+    "values", [{"width": 0.0}, {"width": -1.0}, {"embedding": 0}, {"face": 51}]
+)
+def test_impossible_networks_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="no such network|too small"):
+        SyncNet(**values)  # type: ignore[arg-type]
+
+
+def test_small_streams_fold_as_the_published_ones() -> None:
+    torch.manual_seed(3)
+    net = SyncNet(1 / 16, 96, 32).double().train()
+    g = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 256, (9, 96, 96, 3), dtype=torch.uint8, generator=g)
+    sound = 10 * torch.randn(5, 1, 13, 20, generator=g).double()
+    with torch.no_grad():
+        net(_clip(frames, torch.float64), sound)
+        net.eval()
+        lips, heard = net(_clip(frames, torch.float64), sound)
+        windows = stack_windows(frames.flip(3), 128.0, torch.float64)
+        found = LipStream2d(net, torch.float64, mean=128.0, rgb=True)(windows)
+    torch.testing.assert_close(found, lips[0], rtol=0, atol=1e-9)
+    torch.testing.assert_close(AudioStream2d(net, torch.float64)(sound), heard, rtol=0, atol=1e-9)
 
 
 class TestLoading:

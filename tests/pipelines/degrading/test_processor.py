@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from actors.artefacts.chain import parse_chain
 from actors.errors import VideoError
 from actors.types import Timings, VideoRef
+from pipelines.corpus import CorpusConfig, iter_corpus
 from pipelines.degrading.plan import SourcePlan, deal
 from pipelines.degrading.processor import DegradeFactory, DegradeProcessor
+from pipelines.degrading.tables import Made, write_tables
 from pipelines.messages import Progress, VideoEnd
 from pipelines.storage import StorageError, Store
 from tests.media import noise_images, write_video
 from tests.pipelines.degrading.sources import ALL_TRAIN, settings
+from tests.pipelines.test_storage import use
+from tests.s3server import s3_server
 
 TYPES = {"artefacts": {"noise": None, "foreign_sound": None}, "severities": [1.0]} | ALL_TRAIN
 
@@ -30,7 +35,11 @@ def plans(tmp_path: Path) -> list[SourcePlan]:
     return list(deal(refs, settings(**TYPES)))
 
 
-def made_of(out: Path, plan: SourcePlan) -> list[dict[str, Any]]:
+def listed(corpus: str) -> list[VideoRef]:
+    return list(iter_corpus(CorpusConfig(corpus=corpus)))
+
+
+def made_of(out: Path | str, plan: SourcePlan) -> list[dict[str, Any]]:
     processor = DegradeFactory(settings(**TYPES), str(out))(1)
     assert isinstance(processor, DegradeProcessor)
     processor.load()
@@ -89,3 +98,30 @@ def test_an_output_that_cannot_be_written_is_not_the_fault_of_the_source(
         made_of(tmp_path / "out", plans[0])
     assert (error.value.stage, error.value.reason) == ("write", "unwritable_output")
     assert error.value.transient
+
+
+def test_a_bucket_takes_videos_and_tables_as_a_folder_does(
+    plans: list[SourcePlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    made_of(here, plans[0])
+    with s3_server(tmp_path / "s3") as server:
+        use(monkeypatch, server.endpoint)
+        bucket = server.bucket("degraded")
+        sources = Store.at(f"{bucket}/clean")
+        for plan in plans:
+            sources.write_bytes(f"{plan.source.video_id}.mp4", Path(plan.source.uri).read_bytes())
+        there = list(deal(listed(f"{bucket}/clean"), settings(**TYPES)))
+        out = Store.at(f"{bucket}/out")
+        rows = made_of(out.raw_uri, there[0])
+        for row in rows:
+            assert out.read_bytes(row["uri"]) == (here / row["uri"]).read_bytes()
+        made = [Made(v, f"videos/{v.video_id}.mov", "0") for v in there[0].variants]
+        write_tables(out, made, settings(**TYPES), virtual=False)
+        found = listed(f"{bucket}/out/manifest.parquet")
+        assert [ref.uri for ref in found] == [f"{out.raw_uri}/{row['uri']}" for row in rows]
+        write_tables(out, [Made(v) for v in there[0].variants], settings(**TYPES), virtual=True)
+        found = listed(f"{bucket}/out/manifest.parquet")
+        assert {ref.uri for ref in found} == {f"{bucket}/clean/v0.mp4"}
+        assert parse_chain(found[2].artefacts)[0].donor == f"{bucket}/clean/v1.mp4"
+        assert {ref.version.rpartition("+")[0] for ref in found} == {there[0].source.version}
