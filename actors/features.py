@@ -66,7 +66,7 @@ class PrepareConfig(Config):
         description="MiB of pixels around faces kept between the two passes over a video",
     )
     source_mib: int = Field(
-        1024,
+        512,
         ge=0,
         description="MiB of decoded pictures, and as many of prepared ones, that are kept of a "
         "source while its variants (column `artefacts` of a manifest) are made; a 6 s clip of "

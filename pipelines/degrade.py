@@ -168,7 +168,7 @@ def _check_output(store: Store, corpus: str, *, virtual: bool) -> None:
         DegradeInputError: It holds something else, or the other kind of corpus; or its videos would
             be sources of the next run.
     """
-    if not virtual:
+    if corpus and not virtual:
         base = corpus.rstrip("/") if scheme_of(corpus) else os.path.abspath(corpus)  # noqa: PTH100
         below = store.raw_uri.removeprefix(f"{base}/").split("/")
         inside = store.raw_uri.startswith(f"{base}/") and not any(p[:1] in "._" for p in below)
@@ -218,7 +218,7 @@ def _check_sources(store: Store, sources: list[VideoRef], *, virtual: bool) -> N
             raise DegradeInputError(
                 f"{display_text(ref.video_id)} is itself a virtual variant: degrade clean videos"
             )
-        if ref.uri.startswith(f"{store.raw_uri}/{VIDEOS}"):
+        if not virtual and ref.uri.startswith(f"{store.raw_uri}/{VIDEOS}"):
             raise DegradeInputError(
                 f"{display_text(ref.video_id)} lies among the videos of --out: give the clean "
                 "videos alone as --corpus"

@@ -124,6 +124,7 @@ class DamagedReader:
         self.broken_frames = 0
 
     def __enter__(self) -> Any:
+        self._need_sound()  # before a pass over the pictures, which would be in vain
         return self
 
     def close(self) -> None:
@@ -167,21 +168,25 @@ class DamagedReader:
             VideoError: ``no_sound``, ``silent_sound`` (the damage would not be heard, and labels
                 say that it is there), or the donor cannot be read.
         """
+        self._need_sound()
         clean = self._source.sound
-        steps = ", ".join(step.type for step in sound_steps(self._chain))
         if clean is None:
-            if steps:
-                raise VideoError(
-                    "sound", "no_sound", f"The source has no sound that {steps} could act on."
-                )
             return None
-        if steps and not clean.samples.any():
-            raise VideoError(
-                "sound", "silent_sound", f"The source's sound is silence: {steps} changes nothing."
-            )
         # Silence that only fills up missing sound stays silence.
         there = slice(round(clean.start_s * SAMPLE_RATE), round(clean.end_s * SAMPLE_RATE))
         samples = clean.samples.copy()
         # Adding 0 leaves no negative zeros: a reader of a file gives none either.
         samples[there] = damaged_sound(clean.samples[there], self._chain, self._donor) + 0.0
         return replace(clean, samples=samples)
+
+    def _need_sound(self) -> None:
+        clean = self._source.sound
+        steps = ", ".join(step.type for step in sound_steps(self._chain))
+        if steps and clean is None:
+            raise VideoError(
+                "sound", "no_sound", f"The source has no sound that {steps} could act on."
+            )
+        if steps and clean is not None and not clean.samples.any():
+            raise VideoError(
+                "sound", "silent_sound", f"The source's sound is silence: {steps} changes nothing."
+            )

@@ -41,6 +41,7 @@ class Studio:
         self._source: _Open | None = None
         self._finder: FaceFinder | None = None  # made when an artefact asks for a face
         self._donor: tuple[str, F32] | None = None  # URI and sound of the latest
+        self._refused: tuple[str, VideoError] | None = None  # the latest: no pass for each variant
 
     def read(
         self,
@@ -83,6 +84,8 @@ class Studio:
     ) -> SourceVideo:
         if self._source is not None and self._source.key == key:
             return self._source.video
+        if self._refused is not None and self._refused[0] == key:
+            raise self._refused[1].with_traceback(None)
         self.close()
         if self._config.decode.policy != "windows":
             raise VideoError(
@@ -96,8 +99,10 @@ class Studio:
             reader = VideoReader(file, self._config.decode, key, lambda: beat("decode"))
             with Clock(timings)("decode"):
                 video = SourceVideo(reader, self._budget, lambda: beat("decode"))
-        except BaseException:
+        except BaseException as error:
             file.close()
+            if isinstance(error, VideoError) and not error.transient:
+                self._refused = (key, error)
             raise
         self._source = _Open(key, file, video)
         return video

@@ -1,7 +1,7 @@
 """Virtual variants are what stored ones are, whatever they share and however little memory."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -87,12 +87,25 @@ def rows_of(variants: VariantPreparer, path: Path, chain: Chain) -> list[Row]:
     return rows
 
 
-def stored(preparer: Preparer, path: Path, chain: Chain) -> list[Row]:
+@pytest.fixture(scope="module")
+def studio() -> Iterator[Studio]:
+    """Where stored variants are made: one after another of a source, as a worker does."""
+    made = Studio(CONFIG, local)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def variants_of_a(preparer: Preparer) -> Iterator[VariantPreparer]:
+    made = VariantPreparer(preparer, CONFIG, local)
+    yield made
+    made.close()
+
+
+def stored(studio: Studio, preparer: Preparer, path: Path, chain: Chain) -> list[Row]:
     """Rows of the file that jobs/degrade.py writes."""
-    studio = Studio(CONFIG, local)
     file = io.BytesIO()
     write_video(studio.read(str(path), str(path), chain, Timings()), file)
-    studio.close()
     file.seek(0)
     return list(preparer.open(file, path.name, Timings(), lambda _: None).rows)
 
@@ -105,25 +118,29 @@ def assert_equal(left: list[Row], right: list[Row]) -> None:
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-def test_virtual_and_stored_are_one(preparer: Preparer, folder: Path, name: str) -> None:
+def test_virtual_and_stored_are_one(
+    variants_of_a: VariantPreparer, studio: Studio, preparer: Preparer, folder: Path, name: str
+) -> None:
     chain = steps(folder, (name, 0.6))
-    rows = virtual(preparer, folder / "a.mp4", chain)
+    rows = rows_of(variants_of_a, folder / "a.mp4", chain)
     assert len(rows) == 1
-    assert_equal(rows, stored(preparer, folder / "a.mp4", chain))
+    assert_equal(rows, stored(studio, preparer, folder / "a.mp4", chain))
 
 
 @pytest.mark.parametrize("video", ["fast.mp4", "ragged.mkv", "silent.mp4"])
-def test_sources_of_every_rate(preparer: Preparer, folder: Path, video: str) -> None:
+def test_sources_of_every_rate(
+    studio: Studio, preparer: Preparer, folder: Path, video: str
+) -> None:
     chain = steps(folder, ("frame_drops", 0.5), ("blur", 0.4))
     if video != "silent.mp4":
         chain += steps(folder, ("offset", 0.6))
     rows = virtual(preparer, folder / video, chain)
-    assert_equal(rows, stored(preparer, folder / video, chain))
+    assert_equal(rows, stored(studio, preparer, folder / video, chain))
     clean = virtual(preparer, folder / video, ())
     with (folder / video).open("rb") as file:
         straight = list(preparer.open(file, video, Timings(), lambda _: None).rows)
     assert_equal(clean, straight)
-    assert_equal(stored(preparer, folder / video, ()), straight)
+    assert_equal(stored(studio, preparer, folder / video, ()), straight)
 
 
 def test_what_variants_share_changes_no_bit(preparer: Preparer, folder: Path) -> None:
@@ -193,8 +210,11 @@ def test_a_source_without_sound_keeps_its_other_variants(preparer: Preparer, fol
     path = folder / "silent.mp4"
     variants = VariantPreparer(preparer, CONFIG, local)
     for before in (False, True):
+        timings = Timings()
+        noisy = chain_text(steps(folder, ("noise", 0.4)))
         with pytest.raises(VideoError, match="no sound that noise"):
-            rows_of(variants, path, steps(folder, ("noise", 0.4)))
+            variants.open(str(path), str(path), noisy, timings, lambda _: None)
+        assert "faces" not in timings.seconds, "nobody looks for faces in vain"
         (row,) = rows_of(variants, path, ())
         assert not row["has_sound"], before
     (row,) = rows_of(variants, path, steps(folder, ("blur", 0.4)))
@@ -231,12 +251,10 @@ def test_the_policy_whole_is_refused(preparer: Preparer, folder: Path) -> None:
 # --- pictures for the report
 
 
-def test_stills_of_a_variant_are_those_of_its_file(folder: Path) -> None:
+def test_stills_of_a_variant_are_those_of_its_file(studio: Studio, folder: Path) -> None:
     path, chain = folder / "a.mp4", steps(folder, ("blur", 0.8), ("noise", 0.4))
-    studio = Studio(CONFIG, local)
     file = io.BytesIO()
-    write_video(studio.read(str(path), "a", chain, Timings()), file)
-    studio.close()
+    write_video(studio.read(str(path), str(path), chain, Timings()), file)
     times = [0.9, 0.0, 0.41, 99.0, 0.41]
     expected = stills(file, times)
     found = variant_stills(str(path), chain_text(chain), times, local)

@@ -91,7 +91,13 @@ def test_bad_plans_are_told(refused: Door, plan: object, says: str) -> None:
     assert message.count("\n") <= 4, message
 
 
-def test_bad_commands_are_told(refused: Door, tmp_path: Path, corpus: Path) -> None:
+def test_bad_commands_are_told(
+    refused: Door,
+    tmp_path: Path,
+    corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert "--corpus is needed" in refused("--corpus", "", "--virtual")
     assert "--out is needed" in refused("--out", "", "--virtual")
     assert "--virtul" in refused("--virtul")
@@ -99,6 +105,14 @@ def test_bad_commands_are_told(refused: Door, tmp_path: Path, corpus: Path) -> N
     (tmp_path / "empty").mkdir()
     assert "there is no video in it" in refused("--virtual", "--corpus", tmp_path / "empty")
     assert "plan.yml" in refused("--virtual", "--plan", tmp_path / "plan.yml")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seed.yaml").write_text("seed: 1")
+    for kind in ([], ["--virtual"]):
+        job = ["--plan", "seed.yaml", "--out", "out", *kind]
+        assert main([*job, "--set", "corpus.pattern=null"]) == 2
+        assert "no corpus was given" in capsys.readouterr().err
+        assert main(job) == 2
+        assert "corpus" in capsys.readouterr().err
     assert "seed" in refused("--virtual", "--seed", "-1")
     assert "corpus" in refused("--virtual", "--set", "corpus.corups=x")
     one = corpus / "s0" / "v0.mp4"
@@ -155,7 +169,12 @@ def test_stored_videos_do_not_go_into_the_corpus(
     (made / "clean.mov").write_bytes(b"x")
     glob = f"{tmp_path}/**/*.mov"
     assert "lies among the videos of --out" in refused("--corpus", glob)
-    make("--corpus", corpus, "--out", corpus / "list", "--virtual", *NO_SPLIT)  # writes no video
+    # A virtual one writes no video.
+    make("--corpus", corpus, "--out", corpus / "list", "--virtual", *NO_SPLIT)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "v.mp4").write_bytes(b"x")
+    assert "lies among" in refused("--corpus", "videos", "--out", ".")
+    make("--corpus", "videos", "--out", ".", "--virtual", *NO_SPLIT)
 
 
 def test_the_list_names_every_artefact(capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,8 +219,9 @@ def test_a_source_with_a_broken_picture_is_refused_and_closed(folder: Path) -> N
         return opened[-1]
 
     studio = Studio(FeaturesConfig(), open_file)
-    with pytest.raises(VideoError):
-        studio.read(str(folder / "torn.mp4"), "torn", (), Timings())
+    for _ in range(3):  # variants: one look is enough
+        with pytest.raises(VideoError):
+            studio.read(str(folder / "torn.mp4"), "torn", (), Timings())
     assert [file.closed for file in opened] == [True]
     studio.read(str(folder / "a.mp4"), "a", (), Timings())
     studio.read(str(folder / "late.mkv"), "late", (), Timings())
