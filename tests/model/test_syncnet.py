@@ -165,7 +165,7 @@ def test_a_small_network_has_the_names_of_the_large_one_and_fewer_channels() -> 
     "values", [{"width": 0.0}, {"width": -1.0}, {"embedding": 0}, {"face": 51}]
 )
 def test_impossible_networks_are_refused(values: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="no such network|too small"):
+    with pytest.raises(ValueError, match=r"no such network|too small"):
         SyncNet(**values)  # type: ignore[arg-type]
 
 

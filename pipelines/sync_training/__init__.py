@@ -1,0 +1,1 @@
+"""Learning SyncNet from raw video, see ``pipelines/train_sync.py``."""
