@@ -12,7 +12,7 @@ from pipelines.sync_training.data import Clip
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from model.sync_training import Embedded
+    from model.sync_judging import Embedded
     from model.syncnet import SyncNet
 
 HOP = 640  # samples of a picture frame
@@ -62,7 +62,7 @@ def embedded(net: "SyncNet", clip: Clip, device: Any) -> "Embedded":
     import torch
 
     from model.mfcc import mfcc
-    from model.sync_training import Embedded
+    from model.sync_judging import Embedded
     from model.syncnet import WINDOW, audio_windows, window_count
 
     present = clip.index >= 0

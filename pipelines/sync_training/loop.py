@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from model.learner import Ranks
+    from model.sync_judging import Embedded, Judged
     from model.sync_learner import MicroBatch, SyncLearner
-    from model.sync_training import Embedded, Judged
     from model.syncnet import SyncNet
 
 TELL_SECONDS = 0.25
@@ -245,7 +245,7 @@ class SyncRun:
 
     def judge(self, net: "SyncNet") -> "tuple[Judged, Judged]":
         """Judge a network on the validation clips: whole, and in pieces."""
-        from model.sync_training import judge
+        from model.sync_judging import judge
 
         by_number = self.embed(net, self._judged)
         largest = self.task.validation.offset
@@ -263,7 +263,7 @@ class SyncRun:
         """Take clips through a network, shared by the workers."""
         import torch
 
-        from model.sync_training import Embedded
+        from model.sync_judging import Embedded
 
         own = np.array_split(clips, self.ranks.size)[self.ranks.rank]
         device = self.learner.device
@@ -297,7 +297,7 @@ class SyncRun:
         """
         import torch
 
-        from model.sync_training import median_confidence, neutral_origin, place_heads
+        from model.sync_judging import median_confidence, neutral_origin, place_heads
         from model.syncnet import SyncNet
 
         assert self.best is not None  # run() ends with one

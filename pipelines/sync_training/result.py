@@ -9,6 +9,7 @@ from pipelines import tensor_file
 from pipelines.progress import duration
 from pipelines.storage import Store, strip_credentials
 from pipelines.sync_training.config import SyncTrainConfig
+from pipelines.sync_training.excerpts import spread
 from pipelines.sync_training.loop import SyncTask
 from pipelines.version import CODE_VERSION
 
@@ -48,6 +49,7 @@ def keep(
     from pipelines.sync_training.loop import build_net
 
     index, split = task.index, task.split
+    judged = spread(split.val, config.validation.clips)
     metadata = trained_metadata(
         build_net(task),
         demonstration=config.demonstration,
@@ -72,7 +74,7 @@ def keep(
             "videos": len(index.videos),
             "clips": len(index),
             "learned_from": {"clips": len(split.train), "groups": names(task, split.train)},
-            "validated_on": {"clips": len(split.val), "groups": names(task, split.val)},
+            "validated_on": {"clips": len(judged), "groups": names(task, judged)},
             "split_by": split.by,
             "left_out_groups": list(config.split.left_out),
             "videos_without_a_usable_clip": left_out,

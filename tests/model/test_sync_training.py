@@ -8,19 +8,21 @@ import torch
 from scipy.spatial.distance import cdist
 
 from model.learner import Ranks
+from model.sync_judging import (
+    Embedded,
+    judge,
+    median_confidence,
+    neutral_origin,
+    place_heads,
+)
 from model.sync_learner import MicroBatch, NotFiniteError, SyncLearner
 from model.sync_measures import sync_measures
 from model.sync_training import (
-    Embedded,
     Pairs,
     changed_picture,
     changed_sound,
-    judge,
     least_shift,
-    median_confidence,
-    neutral_origin,
     pair_distances,
-    place_heads,
     sync_loss,
 )
 from model.sync_training_config import (
