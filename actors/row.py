@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from actors.types import CLIP_FRAMES, Row
+from actors.types import CLIP_FRAMES, DEMONSTRATION_WEIGHTS, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,7 +89,7 @@ COLUMNS: dict[str, Column] = {
     "weights": Column("map", "backbone -> digest of the weights"),
     "code_version": Column("text", "version of TalkMOS; not part of the fingerprint"),
     "demonstration": Column(
-        "bool", "true: from seeded (random) weights, without meaning for real quality"
+        "bool", f"true: from {DEMONSTRATION_WEIGHTS}, without meaning for real quality"
     ),
     # --- transient: between the stages only
     "frame_times": _transient(

@@ -12,6 +12,8 @@ CLIP_SECONDS = 6.0
 SAMPLE_RATE = 16_000
 MIB = 1024**2
 MIN_SECONDS = 1.0  # a shorter tail is no clip, a shorter video is a failure
+# What the column `demonstration` stands for, in every sentence that says so.
+DEMONSTRATION_WEIGHTS = "seeded (random) weights or weights learned from made-up faces"
 
 F32: TypeAlias = NDArray[np.float32]
 U8: TypeAlias = NDArray[np.uint8]

@@ -2,7 +2,8 @@
 
 Weights that cannot be had are an error that says what is missing, how to get it and how to choose
 something else; nothing here falls back silently. Every source yields a digest that goes into the
-rows, and seeded (random) weights mark their rows as a demonstration.
+rows, and seeded (random) weights, or those learned from made-up faces, mark their rows as a
+demonstration.
 """
 
 import contextlib

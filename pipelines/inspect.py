@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from actors.types import DEMONSTRATION_WEIGHTS
 from pipelines.failures import FailureTable
 from pipelines.lock import read_lock
 from pipelines.shard_index import list_shards, read_shards
@@ -130,7 +131,7 @@ def _shards(store: Store, shards: list[ObjectInfo]) -> list[str]:
     ]
     if contents.demonstration:
         lines.append(
-            f"DEMONSTRATION: {contents.demonstration} clips come from seeded (random) weights; "
+            f"DEMONSTRATION: {contents.demonstration} clips come from {DEMONSTRATION_WEIGHTS}; "
             "their features mean nothing for real quality"
         )
     if len(contents.fingerprints) > 1:

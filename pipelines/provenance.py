@@ -5,13 +5,14 @@ from typing import Any
 
 from actors.features import FeaturesConfig
 from actors.row import SCHEMA_VERSION
+from actors.types import DEMONSTRATION_WEIGHTS
 from pipelines.config import differences, digest
 from pipelines.messages import ProcessorInfo, RunError
 from pipelines.storage import Store, strip_credentials
 from pipelines.version import CODE_VERSION
 
 DEMONSTRATION = (
-    "DEMONSTRATION: seeded (random) weights; these features have no meaning for real quality"
+    f"DEMONSTRATION: {DEMONSTRATION_WEIGHTS}; these features have no meaning for real quality"
 )
 
 

@@ -34,7 +34,7 @@ class Evaluation:
         misses: Videos that failed.
         speaks_for: Tasks and groups of artefacts that ``score`` stands for.
         blind: The blindness declared in the plan is this evaluator's.
-        demonstration: Scores come from seeded (random) backbones.
+        demonstration: Scores come from weights for demonstrations.
         facts: Where they come from, for the report.
     """
 

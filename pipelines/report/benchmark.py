@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from actors.types import DEMONSTRATION_WEIGHTS
 from pipelines.report import benchmark_charts as charts
 from pipelines.report import benchmark_tables as tables
 from pipelines.report.assets import STYLE as COMMON_STYLE
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from pipelines.benchmarking.output import Benchmark
 
 DEMONSTRATION: Final = (
-    "DEMONSTRATION: the backbones are seeded (random). The figures show what such an evaluator can "
-    "tell apart, not how people would judge."
+    f"DEMONSTRATION: features of {DEMONSTRATION_WEIGHTS}. The figures show what such an evaluator "
+    "can tell apart, not how people would judge."
 )
 STYLE = (
     COMMON_STYLE

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from actors.types import DEMONSTRATION_WEIGHTS
 from pipelines.report.benchmark_words import SHORT, ratio_written, scope_title, value_of, written
 from pipelines.report.html import DASH
 from pipelines.uris import display_text
@@ -27,7 +28,7 @@ def account(found: "Sequence[Benchmark]", where: str) -> str:
     lines += _artefacts(found[0].summary)
     lines += ["", f"report: {where}"]
     if found[0].summary["evaluator"]["demonstration"]:
-        lines.append("DEMONSTRATION: seeded (random) backbones")
+        lines.append(f"DEMONSTRATION: features of {DEMONSTRATION_WEIGHTS}")
     return "\n".join(lines)
 
 

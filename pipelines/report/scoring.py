@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.findings_sync import LEAST_CONFIDENCE
+from actors.types import DEMONSTRATION_WEIGHTS
 from pipelines.report.html import Html, el, join, name_of
 from pipelines.report.page import Column, Section, code_name, facts, name_cell, page, table
 from pipelines.report.scoring_assets import SCRIPT, STYLE
@@ -141,7 +142,7 @@ def _reading(unlike: str) -> Html:
             "A likely cause, not a proof.",
             "Offset, LSE-C": "SyncNet's measures: how far sound and picture are apart (above 0 the "
             "sound leads), and how clear that is (higher is better). Below an LSE-C of "
-            f"{LEAST_CONFIDENCE:g} the offset is not trusted; from seeded (random) weights neither "
-            "is shown.",
+            f"{LEAST_CONFIDENCE:g} the offset is not trusted; from {DEMONSTRATION_WEIGHTS} "
+            "neither is shown.",
         }
     )

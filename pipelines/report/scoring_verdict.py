@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from actors.types import DEMONSTRATION_WEIGHTS
 from model.tasks import TASKS
 from pipelines.report.generic import generic
 from pipelines.report.html import DASH, Html, el, finite, isolated, join, name_of
@@ -12,7 +13,7 @@ from pipelines.report.scoring_words import duration, share
 from pipelines.scoring.facts import ReportFacts
 
 DEMONSTRATION = (
-    "DEMONSTRATION: features of seeded (random) weights; these scores have no meaning for real "
+    f"DEMONSTRATION: features of {DEMONSTRATION_WEIGHTS}; these scores have no meaning for real "
     "quality"
 )
 RULES = 20  # shown at once

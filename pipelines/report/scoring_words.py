@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from actors.findings_sync import LEAST_CONFIDENCE
-from actors.types import FPS
+from actors.types import DEMONSTRATION_WEIGHTS, FPS
 from model.tasks import TASKS, Task
 from pipelines.report.html import DASH, MINUS, Html, finite, isolated, name_of, number
 from pipelines.report.notes import interval
@@ -12,7 +12,7 @@ from pipelines.scoring.pairing import UNKNOWN
 
 ORDER: Final[tuple[Task, ...]] = ("overall", *(task for task in TASKS if task != "overall"))
 NO_REASON = "no reason was given"
-SEEDED_SYNC = "withheld: SyncNet has seeded (random) weights"
+SEEDED_SYNC = f"withheld: features of {DEMONSTRATION_WEIGHTS}"
 
 
 def clock(seconds: float) -> str:
@@ -91,7 +91,7 @@ def doubt(confidence: object, *, seeded: bool = False) -> str | None:
 
     Args:
         confidence: LSE-C.
-        seeded: It comes from seeded (random) weights.
+        seeded: It comes from weights for demonstrations.
     """
     if seeded:
         return SEEDED_SYNC

@@ -39,7 +39,7 @@ PROVENANCE = {
     "checkpoint": "string",  # digest
     "fingerprint": "string",  # of the features
     "code_version": "string",
-    "demonstration": "bool",  # seeded (random) backbones: no meaning for real quality
+    "demonstration": "bool",  # weights for demonstrations: no meaning for real quality
 }
 CLIP = {
     "clip_index": "int32",

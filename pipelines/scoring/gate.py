@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from actors.types import DEMONSTRATION_WEIGHTS
 from model.paired import RESOLUTION
 from pipelines.scoring.baseline import Change
 from pipelines.scoring.errors import ScoreInputError
@@ -132,14 +133,14 @@ def _of_the_run(gate: GateConfig, facts: GateFacts) -> list[Verdict]:
     ]
     seeded = facts.demonstration or True in videos["demonstration"].to_pylist()
     if seeded or not gate.allow_demonstration:
-        reason = "the scores come from seeded (random) weights and mean nothing for real quality"
+        reason = f"the scores come from {DEMONSTRATION_WEIGHTS} and mean nothing for real quality"
         if seeded and gate.allow_demonstration:
             reason += "; allow_demonstration lets them pass"
         found.append(
             Verdict(
                 "no demonstration",
                 not seeded or gate.allow_demonstration,
-                reason if seeded else "no seeded weights",
+                reason if seeded else "no demonstration weights",
             )
         )
     no_corpus = False, "the corpus has no video"

@@ -114,7 +114,7 @@ def standouts(videos: "pa.Table", clips: "pa.Table") -> list[Standout]:
     Returns:
         At most three for a video as a whole and three for its worst segment (where the video as a
         whole does not stand out in them already), in the order of ``videos``; the most unusual
-        first. Sync measures of seeded (random) weights are left out.
+        first. Sync measures of weights for demonstrations are left out.
     """
     if videos.num_rows == 0:
         return []

@@ -5,6 +5,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.types import DEMONSTRATION_WEIGHTS
 from model.tasks import NEED_SOUND, TASKS, TITLES
 from pipelines.train_errors import TrainInputError
 from pipelines.training.cleaning import NO_FRAMES, CleanResult
@@ -143,8 +144,8 @@ def _warnings(videos: LabelledVideos, splits: Splits, report: Report) -> list[st
     lines = []
     if videos.index.demonstration:
         lines.append(
-            "DEMONSTRATION: the features come from seeded (random) weights and have no meaning "
-            "for real quality"
+            f"DEMONSTRATION: the features come from {DEMONSTRATION_WEIGHTS} and have no "
+            "meaning for real quality"
         )
     for task, overall in report["labels"]["tasks"].items():
         train = report["splits"]["train"]["tasks"][task]

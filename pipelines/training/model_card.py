@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from actors.types import DEMONSTRATION_WEIGHTS
 from model.tasks import HIGH, LOW, TASKS, TITLES
 from pipelines.training.model_card_text import card_markdown
 from pipelines.uris import strip_credentials
@@ -17,7 +18,7 @@ __all__ = ["CardFacts", "SplitFacts", "StreamFacts", "card_markdown", "model_car
 
 SCHEMA_VERSION: Final = 1
 DEMONSTRATION: Final = (
-    "DEMONSTRATION: trained on features of seeded (random) weights; its scores have no meaning "
+    f"DEMONSTRATION: trained on features of {DEMONSTRATION_WEIGHTS}; its scores have no meaning "
     "for real quality"
 )
 INTENDED_USE: Final = (
