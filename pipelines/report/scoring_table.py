@@ -33,7 +33,7 @@ def all_videos(videos: "pa.Table", where: str, *, seeded: bool = False) -> Html:
     Args:
         videos: Rows of :func:`pipelines.scoring.columns.video_schema`.
         where: Where the whole table is, in words.
-        seeded: Every video was scored with seeded (random) weights, whatever its row says.
+        seeded: Every video was scored with weights for demonstrations, whatever its row says.
     """
     order = ranking(videos)
     if not order:

@@ -201,7 +201,8 @@ class GateConfig(Finite):
     min_videos: int = Field(1, ge=0, description="least videos with a score; default 1")
     allow_demonstration: bool = Field(
         False,
-        description="let scores of demonstration weights pass (seeded ones, or learned from made-up "
+        description="let scores of demonstration weights (seeded, or learned from made-up faces) "
+        "pass, for trying out; default false"
         "faces), for trying out; default false",
     )
     max_failure_share: float | None = Field(
