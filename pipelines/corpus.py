@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from actors.artefacts.chain import Chain, chain_digest, chain_text, parse_chain
+from actors.artefacts.chain import Chain, Step, chain_digest, chain_text, parse_chain
 from actors.types import VideoRef
 from model.config import Config
 from pipelines.corpus_report import CorpusReport
@@ -283,6 +283,7 @@ def _row(
     generator, speaker = matcher.names(path, known=all(given.values()))
     chain = _chain(config, record, where)
     if chain is not None:  # also for no step at all: it must be told where the version ends
+        chain = tuple(_with_version(step, folder) for step in chain)
         version = f"{version or ''}+{chain_digest(chain)}"
     return VideoRef(
         text_of(record, config.id_column, where) or id_of(path),
@@ -307,6 +308,14 @@ def _chain(config: CorpusConfig, record: Record, where: str) -> Chain | None:
             f"{where}, row {record[0]}: {config.artefacts_column}: {error} (such a manifest is "
             "written by jobs/degrade.py; an empty cell is a video without artefacts)"
         ) from None
+
+
+def _with_version(step: Step, folder: str) -> Step:
+    """Look at a local donor as it is now; of remote ones the manifest says what they were."""
+    if step.donor is None or scheme_of(address := _address(step.donor, folder)):
+        return step
+    state = _stat(address)
+    return step if state is None else replace(step, donor_version=local_version(state))
 
 
 def _addressed(chain: Chain, folder: str) -> str:

@@ -16,7 +16,7 @@ from model.tasks import LOW, TASKS, Task
 
 CLEAN_SCORE: Final = 4.5
 _PARTS: Final[tuple[Task, ...]] = tuple(task for task in TASKS if task != "overall")
-_KEYS: Final = frozenset({"type", "severity", "seed", "donor"})
+_KEYS: Final = frozenset({"type", "severity", "seed", "donor", "donor_version"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Step:
         severity: In [0, 1].
         seed: 0 or more.
         donor: URI of the video whose sound an artefact takes, for those that need one.
+        donor_version: What changes when the donor's content does; empty where it is unknown.
 
     Raises:
         ValueError: Unknown type, a value out of its range, a donor missing or not needed.
@@ -37,6 +38,7 @@ class Step:
     severity: float
     seed: int = 0
     donor: str | None = None
+    donor_version: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.type, str) or self.type not in ARTEFACTS:
@@ -52,6 +54,8 @@ class Step:
                 raise ValueError(f"{self.type}: needs the URI of a donor")
         elif self.donor is not None:
             raise ValueError(f"{self.type}: takes no donor")
+        if not isinstance(self.donor_version, str) or (self.donor_version and not self.donor):
+            raise ValueError(f"{self.type}: a donor_version is a text, and stands beside a donor")
 
     @property
     def artefact(self) -> Artefact:
@@ -76,6 +80,8 @@ def chain_text(chain: Iterable[Step]) -> str:
         }
         if step.donor is not None:
             values["donor"] = step.donor
+        if step.donor_version:
+            values["donor_version"] = step.donor_version
         steps.append(values)
     return json.dumps(steps, separators=(",", ":"))
 

@@ -2,8 +2,8 @@
 
 What a variant is depends on the seed, the source and its own type, not on the order of the corpus,
 on other sources or on who makes it. Two things look at other sources: donors of sound, which are
-others (which one it is stands in the chain, and so in the variant's version), and ``per_source``,
-which deals some of the variants over all sources of a side.
+others (which one it is, and in which version, stands in the chain, and so in the variant's
+version), and ``per_source``, which deals some of the variants over all sources of a side.
 """
 
 import json
@@ -53,6 +53,7 @@ class Variant:
         chain: What is done, donors by URI.
         severity: 0 for clean, None for combinations.
         held_out: Its type, or one of its types, stays out of training.
+        donor_version: Of the content of the donor, if it has one.
     """
 
     video_id: str
@@ -63,14 +64,19 @@ class Variant:
     chain: Chain
     severity: float | None
     held_out: bool
+    donor_version: str = ""
 
     @property
     def public(self) -> Chain:
-        """The chain as it may be stored: donors without credentials, which may change, too."""
+        """The chain as it may be stored: its donor by version, and without credentials."""
         return tuple(
-            replace(step, donor=strip_credentials(step.donor))
-            if step.donor is not None and scheme_of(step.donor)
-            else step
+            step
+            if step.donor is None
+            else replace(
+                step,
+                donor=strip_credentials(step.donor) if scheme_of(step.donor) else step.donor,
+                donor_version=self.donor_version,
+            )
             for step in self.chain
         )
 
@@ -177,14 +183,11 @@ def deal(sources: Sequence[VideoRef], config: DegradeConfig) -> Iterator[SourceP
         donor = donors.get(ref.video_id)
         types, lacking = _types(config, side, has_donor=donor is not None)
         chosen = _cells(ranks[ref.video_id], side, types, config)
-        variants = [_variant(ref, side, (), config)]
-        for name, severity in chosen:
-            variants.append(
-                _variant(ref, side, (_step(ref, name, severity, donor, config),), config)
-            )
-        combined = _combined(ref, types, donor, config)
-        variants.extend(_variant(ref, side, chain, config) for chain in combined)
-        yield SourcePlan(ref, side, tuple(variants), lacking)
+        chains: list[Chain] = [()]
+        chains += [(_step(ref, name, severity, donor, config),) for name, severity in chosen]
+        chains += _combined(ref, types, donor, config)
+        variants = tuple(_variant(ref, side, chain, donor, config) for chain in chains)
+        yield SourcePlan(ref, side, variants, lacking)
 
 
 def whole_grid(
@@ -281,12 +284,17 @@ def _step(
     return Step(name, severity, seed, donor.uri if needs and donor else None)
 
 
-def _variant(ref: VideoRef, side: Side, chain: Chain, config: DegradeConfig) -> Variant:
+def _variant(
+    ref: VideoRef, side: Side, chain: Chain, donor: VideoRef | None, config: DegradeConfig
+) -> Variant:
     name = "+".join(f"{s.type}-{round(1000 * s.severity):03d}" for s in chain) or CLEAN
     kind = CLEAN if not chain else chain[0].type if len(chain) == 1 else COMBINATION
     severity = 0.0 if not chain else chain[0].severity if len(chain) == 1 else None
     held_out = any(config.types[step.type].held_out for step in chain)
-    return Variant(f"{ref.video_id}/{name}", ref, side, kind, name, chain, severity, held_out)
+    heard = donor.version if donor and any(step.donor for step in chain) else ""
+    return Variant(
+        f"{ref.video_id}/{name}", ref, side, kind, name, chain, severity, held_out, heard
+    )
 
 
 def _place(name: str) -> tuple[int, int]:

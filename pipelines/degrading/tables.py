@@ -6,11 +6,11 @@ import itertools
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from actors.artefacts.artefact import GROUPS
-from actors.artefacts.chain import CLEAN_SCORE, chain_text
+from actors.artefacts.chain import CLEAN_SCORE, Step, chain_text
 from actors.artefacts.registry import ARTEFACTS
 from model.tasks import TASKS
 from pipelines.degrading.config import DegradeConfig
@@ -82,7 +82,7 @@ def manifest(made: Iterable[Made]) -> "pa.Table":
 
 def _manifest_row(one: Made) -> dict[str, Any]:
     variant, source = one.variant, one.variant.source
-    chain = chain_text(variant.public)
+    chain = chain_text(_lasting(step) for step in variant.public)
     virtual = one.uri is None
     return {
         "video_id": variant.video_id,
@@ -100,6 +100,11 @@ def _manifest_row(one: Made) -> dict[str, Any]:
         "split": variant.side,
         "held_out": variant.held_out,
     }
+
+
+def _lasting(step: Step) -> Step:
+    """Leave out what grows old: local donors, like local sources, are looked at when read."""
+    return step if step.donor is None or scheme_of(step.donor) else replace(step, donor_version="")
 
 
 def labels(made: Iterable[Made]) -> str:

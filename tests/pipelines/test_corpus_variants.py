@@ -130,3 +130,23 @@ def test_a_bad_chain_is_told_with_file_and_row(tmp_path: Path, cell: str, says: 
     assert says in message
     assert f"{path}, row 3: artefacts:" in message
     assert "jobs/degrade.py" in message
+
+
+def test_another_video_in_the_place_of_a_local_donor_makes_its_variants_new(tmp_path: Path) -> None:
+    rows = [
+        {"video_id": "a/foreign", "uri": "s3://b/a.mp4", "artefacts": foreign("d.mp4")},
+        {"video_id": "a/blur", "uri": "s3://b/a.mp4", "artefacts": BLUR},
+        {"video_id": "a/far", "uri": "s3://b/a.mp4", "artefacts": foreign("s3://b/d.mp4")},
+    ]
+    path = manifest(tmp_path, rows)
+    versions = []
+    for content in (None, b"one", b"another"):
+        if content is not None:
+            (tmp_path / "d.mp4").write_bytes(content)
+        versions.append([ref.version for ref in listed(path)])
+    ours, blurred, far = zip(*versions, strict=True)
+    assert len(set(ours)) == 3
+    assert len(set(blurred)) == len(set(far)) == 1
+    told = json.loads(rows[2]["artefacts"])
+    rows[2]["artefacts"] = json.dumps([{**told[0], "donor_version": "etag"}])
+    assert listed(manifest(tmp_path, rows))[2].version != far[0]

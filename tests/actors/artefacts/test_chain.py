@@ -82,6 +82,7 @@ def test_equal_chains_have_one_text() -> None:
         ('[{"type": "foreign_sound", "severity": 1}]', "needs the URI of a donor"),
         ('[{"type": "foreign_sound", "severity": 1, "donor": 5}]', "needs the URI of a donor"),
         ('[{"type": "foreign_sound", "severity": 1, "donor": ""}]', "needs the URI of a donor"),
+        ('[{"type": "blur", "severity": 1, "donor_version": "1"}]', "stands beside a donor"),
     ],
 )
 def test_what_is_no_chain_is_said(text: str, says: str) -> None:

@@ -268,3 +268,20 @@ def test_a_signed_link_to_a_donor_does_not_make_its_variants_new() -> None:
         return [plan.version() for plan in dealt(refs, **ALL_TEST).values()]
 
     assert versions("one") == versions("two")
+
+
+def test_another_content_of_a_donor_makes_its_variants_new_and_no_others() -> None:
+    refs = sources(4)
+    plans = dealt(refs, **ALL_TEST)
+    uri = plans["v0000"].variants[-1].source.uri
+    donor = next(s.donor for v in plans["v0000"].variants for s in v.chain if s.donor)
+    assert donor != uri
+    changed = [replace(ref, version="new") if ref.uri == donor else ref for ref in refs]
+    after = dealt(changed, **ALL_TEST)["v0000"]
+    differ = {
+        old.type
+        for old, new in zip(plans["v0000"].variants, after.variants, strict=True)
+        if chain_digest(old.public) != chain_digest(new.public)
+    }
+    assert differ == {name for name, artefact in ARTEFACTS.items() if artefact.needs_donor}
+    assert after.version() != plans["v0000"].version()
