@@ -41,6 +41,34 @@ DESCRIPTOR_NAMES: Final = (
 DESCRIPTOR_FIELDS: Final[dict[str, str]] = dict.fromkeys(DESCRIPTOR_NAMES, "float32")
 SOUND_DESCRIPTORS: Final = DESCRIPTOR_NAMES[DESCRIPTOR_NAMES.index("speech_share") :]
 
+# Measures whose ratios count: half as sharp is as much for a sharp picture as for a soft one. Each
+# with the value below which differences no longer matter, for evaluators that read logarithms
+# (`preprocessor.aux_log`): log(value + floor).
+LOG_FLOORS: Final[dict[str, float]] = {
+    "lip_opening_mean": 0.02,
+    "lip_opening_std": 0.01,
+    "lip_velocity": 0.05,
+    "lip_acceleration": 2.0,
+    "au_jerk": 50.0,
+    "facial_asymmetry": 0.005,
+    "head_translation_speed": 0.03,
+    "head_rotation_speed": 3.0,
+    "head_rotation_range": 3.0,
+    "face_sharpness": 4.0,
+    "sharpness": 4.0,
+    "blockiness": 0.01,
+    "frame_difference": 0.3,
+    "flicker_luma": 0.03,
+    "flicker_chroma": 0.01,
+    "f0_mean": 1.0,
+    "f0_std": 5.0,
+    "f0_range": 25.0,
+    "clipping_share": 0.0005,
+    "dropout_share": 0.002,
+    "spectral_flatness": 0.001,
+    "bandwidth": 500.0,
+}
+
 MAX_LAG: Final = 15  # frames, as SyncNet's search
 _LEAST_PAIRS: Final = 25
 

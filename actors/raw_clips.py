@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.descriptors import DESCRIPTOR_NAMES
+from actors.descriptors import DESCRIPTOR_NAMES, LOG_FLOORS
 from actors.lowlevel import LIPS, LOWLEVEL_NAMES, SOUND_NAMES
 from actors.row import MASKS
 from actors.types import Bool
@@ -58,6 +58,11 @@ class RawClips:
 
     def __len__(self) -> int:
         return len(self.frame_mask)
+
+
+def aux_floors(names: Iterable[str]) -> NDArray[np.float64]:
+    """Return, for auxiliary values, the floor of their logarithm; 0 for those that have none."""
+    return np.array([LOG_FLOORS.get(name, 0.0) for name in names])
 
 
 def columns_for(

@@ -131,19 +131,52 @@ class FittedStream:
             raise ValueError(f"{name}: a fact is missing or of another kind: {error}") from None
 
 
+def logarithms(values: F64, floor: F64 | None) -> F64:
+    """Return log(max(x, 0) + floor) in the columns with a floor above 0, the others as they are.
+
+    Args:
+        values: [n, A]; NaN stays.
+        floor: [A], or None for no column.
+    """
+    if floor is None:
+        return values
+    wanted = floor > 0
+    logs = np.log(np.maximum(values, 0.0) + np.where(wanted, floor, 1.0))
+    return np.where(wanted, logs, values)
+
+
 @dataclass(frozen=True, slots=True)
 class FittedAux:
-    """Statistics of the auxiliary vector over the training clips, each [A]."""
+    """Statistics of the auxiliary vector over the training clips, each [A].
+
+    Attributes:
+        names: Of the values.
+        mean: Of the values, or of their logarithms.
+        scale: Standard deviation of the same.
+        floor: Where it is above 0, log(value + floor) stands for the value; None: nowhere.
+    """
 
     names: tuple[str, ...]
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    mean: F64
+    scale: F64
+    floor: F64 | None = None
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit the names."""
-        for name in ("mean", "scale"):
-            array = getattr(self, name)
+        for name, array in self.arrays().items():
             if array.shape != (len(self.names),) or not np.isfinite(array).all():
                 raise ValueError(f"aux.{name}: expected {len(self.names)} finite values")
         if (self.scale <= 0).any():
             raise ValueError("aux.scale: has values that are not positive")
+        if self.floor is not None and (self.floor < 0).any():
+            raise ValueError("aux.floor: has negative values")
+
+    def arrays(self) -> dict[str, F64]:
+        """Return the arrays that are there, by name."""
+        names = ("mean", "scale", "floor")
+        return {name: x for name in names if (x := getattr(self, name)) is not None}
+
+    def standardised(self, values: NDArray[np.floating]) -> F64:
+        """Return [B, A] values as standard scores; NaN stays."""
+        scores: F64 = (logarithms(values.astype(np.float64), self.floor) - self.mean) / self.scale
+        return scores

@@ -201,7 +201,7 @@ class Preprocessor:
             have = "none" if aux is None else aux.shape[1]
             raise ValueError(f"aux: {have} values, but fitted on {len(self.aux.names)}")
         kept = np.isfinite(aux)
-        scaled = (np.where(kept, aux, 0.0).astype(np.float64) - self.aux.mean) / self.aux.scale
+        scaled = self.aux.standardised(np.where(kept, aux, 0.0))
         values = self._send(np.where(kept, scaled, 0.0)).to(self.dtype)
         return values, self._send(kept)
 
@@ -215,7 +215,7 @@ class Preprocessor:
             for key, array in fitted.arrays().items()
         }
         if self.aux is not None:
-            arrays |= {"aux.mean": self.aux.mean, "aux.scale": self.aux.scale}
+            arrays |= {f"aux.{name}": array for name, array in self.aux.arrays().items()}
         return {key: torch.tensor(array, dtype=torch.float64) for key, array in arrays.items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -262,9 +262,11 @@ class Preprocessor:
         aux = None
         if names:
             found = arrays.get("aux", {})
-            if set(found) != {"mean", "scale"}:
-                raise ValueError("aux: expected the arrays mean and scale")
-            aux = FittedAux(names, found["mean"], found["scale"])
+            expected = {"mean", "scale", *(["floor"] if config.aux_log else [])}
+            if set(found) != expected:
+                said = "mean, scale and floor" if config.aux_log else "mean and scale"
+                raise ValueError(f"aux: expected the arrays {said}")
+            aux = FittedAux(names, **found)
         return cls(config, streams, aux)
 
     def digest(self) -> str:

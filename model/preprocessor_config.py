@@ -42,6 +42,11 @@ class PreprocessorConfig(Config):
         description="padded, broken and black frames take no part; false: they are frames of zeros "
         "like any other (the paper)",
     )
+    aux_log: bool = Field(
+        False,
+        description="auxiliary values whose ratios count (sharpness, flicker, speeds; the table is "
+        "LOG_FLOORS of actors/descriptors.py) are standardised as logarithms",
+    )
     whiten: bool = Field(False, description="scale principal components to unit variance")
 
     def components(self, stream: str) -> int | None:

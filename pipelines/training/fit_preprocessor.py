@@ -14,12 +14,13 @@ repeated fit gives the same bits; another number of workers changes rounding onl
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
-from actors.raw_clips import LOWLEVEL_MASKS
+from actors.raw_clips import LOWLEVEL_MASKS, aux_floors
 from model.moments import ColumnMoments, Moments
 from model.order_statistics import QuantileSearch
 from model.preprocessor_config import PreprocessorConfig, StreamLayout, stream_layout
@@ -113,8 +114,13 @@ def _assemble(
 
     vector = None
     if aux_names:
-        vector = FittedAux(tuple(aux_names), aux.mean, scales(aux.variance))
+        floor = _floor(aux_names, config)
+        vector = FittedAux(tuple(aux_names), aux.mean, scales(aux.variance), floor)
     return Preprocessor(config, fitted, vector)
+
+
+def _floor(names: Sequence[str], config: PreprocessorConfig) -> NDArray[np.float64] | None:
+    return aux_floors(names) if config.aux_log else None
 
 
 def _layouts(
@@ -194,7 +200,8 @@ def _passes(
         number += 1
         ask = Ask(open_)
         if number == 1:
-            ask = Ask(open_, "complete" if winsorise is None else "none", {}, aux_names)
+            rows: Literal["complete", "none"] = "complete" if winsorise is None else "none"
+            ask = Ask(open_, rows, {}, aux_names, _floor(aux_names, plan.config))
         founds, *ends = run(f"pass {number}: medians", read_share, plan, ask)
         total: Findings = ray.get(founds[0])
         for ref in founds[1:]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.raw_clips import RawClips, columns_for, raw_clips
+from model.fitted_stream import logarithms
 from model.moments import ColumnMoments, Moments
 from model.order_statistics import Counter, CountRequest
 from model.preprocessor_config import ColumnGroup, FrameMasks, PreprocessorConfig, StreamLayout
@@ -94,12 +95,14 @@ class Ask:
             value, can be had before the medians are known; those of the others after.
         fills: By unit key; needed for rows that are not complete.
         aux_names: Auxiliary values whose moments are wanted.
+        aux_floor: Of their logarithms, see :class:`model.fitted_stream.FittedAux`.
     """
 
     requests: Mapping[str, CountRequest]
     rows: Literal["none", "complete", "incomplete", "all"] = "none"
     fills: Mapping[str, Fill] = field(default_factory=dict)
     aux_names: tuple[str, ...] = ()
+    aux_floor: NDArray[np.float64] | None = None
 
 
 @dataclass(slots=True)
@@ -219,7 +222,7 @@ def read_share(
                 if ask.rows != "none":
                     set_aside += _add(results[unit.key], rows, ask, unit.key)
             if clips.aux is not None:
-                found.aux.add(clips.aux)
+                found.aux.add(logarithms(clips.aux.astype(np.float64), ask.aux_floor))
         if set_aside:
             found.set_aside[shard.name] = set_aside
         yield len(shard.rows)

@@ -10,6 +10,7 @@ from actors import descriptors_sound as sound
 from actors.descriptors import (
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_NAMES,
+    LOG_FLOORS,
     SOUND_DESCRIPTORS,
     Descriptors,
     DescriptorsConfig,
@@ -569,3 +570,9 @@ def test_f0_of_real_speech_is_that_of_librosas_pyin():
     error = np.abs(frames.f0[:n][both] / reference[:n][both] - 1)
     assert np.median(error) < 0.01
     assert (error < 0.05).mean() > 0.9
+
+
+def test_floors_of_logarithms_belong_to_descriptors_that_are_never_negative():
+    signed = {"av_lag", "av_correlation", "loudness_dbfs", "loudness_lufs", "snr", "hnr"}
+    assert set(LOG_FLOORS) <= set(DESCRIPTOR_NAMES) - signed
+    assert all(floor > 0 for floor in LOG_FLOORS.values())

@@ -272,6 +272,33 @@ def test_the_digest_changes_with_any_number_or_setting() -> None:
     assert len(seen) == 2 + len(base.to_tensors())
 
 
+def test_ratios_are_standardised_as_logarithms_where_there_is_a_floor() -> None:
+    config = CONFIG.model_copy(update={"aux_log": True})
+    plain = _preprocessor()
+    floor = np.array([0.5, 0.0, 2.0])
+    mean, scale = np.array([0.1, 2.0, 0.7]), np.array([2.0, 1.0, 0.5])
+    aux = FittedAux(("a", "b", "c"), mean, scale, floor)
+    made = Preprocessor(config, plain.streams.values(), aux)
+    raw = _raw()
+    raw.aux[3] = [-7.0, 1.0, 1e6]  # below what a measure can be: as 0
+    batch = made.apply(raw)
+    assert batch.aux is not None
+    assert batch.aux_present is not None
+    rows = np.array([[0.0, 1.0, 1e6], [2.0, 2.0, 2.0]])
+    logs = [np.log(rows[:, 0] + 0.5), rows[:, 1], np.log(rows[:, 2] + 2.0)]
+    expected = (np.stack(logs, axis=1) - mean) / scale
+    np.testing.assert_allclose(batch.aux[3:].numpy(), expected, rtol=1e-5)
+    np.testing.assert_array_equal(batch.aux_present[:2].numpy(), [[1, 0, 1], [1, 1, 0]])
+    assert (batch.aux[:2].numpy()[[0, 1], [1, 2]] == 0).all()  # NaN and infinity are missing
+    again = Preprocessor.from_tensors(made.to_tensors(), made.to_json())
+    np.testing.assert_array_equal(again.apply(raw).aux, batch.aux)
+    assert again.digest() == made.digest() != plain.digest()
+    tensors = made.to_tensors()
+    del tensors["aux.floor"]
+    with pytest.raises(ValueError, match="aux: expected the arrays mean, scale and floor"):
+        Preprocessor.from_tensors(tensors, made.to_json())
+
+
 def _without(key: str) -> Any:
     return lambda tensors, facts: tensors.pop(key)
 

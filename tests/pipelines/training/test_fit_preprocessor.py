@@ -13,6 +13,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from actors.descriptors import LOG_FLOORS
 from actors.lowlevel import LIPS, SOUND_NAMES
 from actors.raw_clips import AUX_NAMES, LOWLEVEL_MASKS, columns_for, raw_clips
 from model.preprocessor import Preprocessor
@@ -103,6 +104,14 @@ def test_columns_of_lowlevel_and_of_the_auxiliary_vector_have_their_own_rows(
     assert found.aux.names == AUX
     np.testing.assert_allclose(found.aux.mean, np.nanmean(values, axis=0), rtol=1e-6)
     np.testing.assert_allclose(found.aux.scale, np.nanstd(values, axis=0), rtol=1e-6)
+    logs = np.column_stack(
+        [values[:, :2], np.log(velocity + LOG_FLOORS["lip_velocity"]), values[:, 3]]
+    )
+    config = CONFIG.model_copy(update={"aux_log": True})
+    found = _fit(tmp_path, write(tmp_path, clips, 3), config, streams=["lowlevel"])
+    np.testing.assert_array_equal(found.aux.floor, [0, 0, LOG_FLOORS["lip_velocity"], 0])
+    np.testing.assert_allclose(found.aux.mean, np.nanmean(logs, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.aux.scale, np.nanstd(logs, axis=0), rtol=1e-6)
 
 
 @pytest.mark.ray
