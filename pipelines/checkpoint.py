@@ -157,7 +157,7 @@ def pack_checkpoint(
 def _pack_arrays(arrays: dict[str, Any]) -> bytes:
     import torch
 
-    return tensor_file.pack({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return tensor_file.pack({name: torch.tensor(array) for name, array in arrays.items()})
 
 
 def save_checkpoint(
