@@ -39,7 +39,9 @@ def unpack(data: bytes, where: str) -> "tuple[dict[str, Tensor], dict[str, str]]
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    if data[:4].startswith(_PICKLES):
+    # A safetensors file begins with the length of its header, which may read like a pickle; the
+    # header itself follows.
+    if data[:4].startswith(_PICKLES) and data[8:9] != b"{":
         raise TrainInputError(
             f"{where} is a pickle (torch.save), not a safetensors file. Pickles can run code when "
             "they are loaded, so TalkMOS never opens them: use what jobs/train.py wrote"
