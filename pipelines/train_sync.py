@@ -40,6 +40,7 @@ from pipelines.sync_training.result import SUMMARY, keep
 from pipelines.sync_training.worker import train_on_ray
 from pipelines.todo import Todo, listed
 from pipelines.training import state
+from pipelines.training.record import stored_run
 from pipelines.uris import strip_text
 from pipelines.version import CODE_VERSION
 
@@ -186,28 +187,14 @@ class _Record:
     def __init__(self, store: Store, config: SyncTrainConfig, init: str | None) -> None:
         self._store = store
         self._identity = {"settings": settings_of(config), "init": init}
-        self._stored: dict[str, Any] | None = None
-        if not store.exists(RECORD):
-            return
-        where = store.display(RECORD)
-        try:
-            stored = json.loads(store.read_bytes(RECORD))
-            old = stored["identity"] if stored["kind"] == KIND else None
-        except (ValueError, KeyError, TypeError):
-            old = None
-        if old is None:
-            raise SyncInputError(
-                f"{where} does not come from a training of SyncNet: choose another --out"
-            )
-        changes = differences(old, self._identity)
+        what = "a training of SyncNet"
+        self._stored, changes = stored_run(store, KIND, self._identity, what, SyncInputError)
         if changes:
-            lines = "\n".join(f"  {change}" for change in changes)
             raise SyncInputError(
-                f"{store.display('')} holds another training of SyncNet (old -> new):\n{lines}\n"
+                f"{store.display('')} holds another training of SyncNet (old -> new):\n{changes}\n"
                 "Choose another --out (with --crops its crops are used again), or the old settings "
                 "to go on with that run"
             )
-        self._stored = stored
 
     def finished(self) -> dict[str, Any] | None:
         """Return the summary when this run was finished before."""

@@ -19,7 +19,8 @@ from pipelines import tensor_file
 from pipelines.storage import Store
 from pipelines.sync_training.data import Clips, CropIndex, SyncSplit, order
 from pipelines.sync_training.errors import SyncInputError
-from pipelines.sync_training.excerpts import embedded, excerpt, spread
+from pipelines.sync_training.excerpts import excerpt
+from pipelines.sync_training.judging import Judging
 from pipelines.training.prefetch import prefetched
 from pipelines.training.state import best_name, load_state, save_best, save_state
 
@@ -27,13 +28,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from model.learner import Ranks
-    from model.sync_judging import Embedded, Judged
     from model.sync_learner import MicroBatch, SyncLearner
     from model.syncnet import SyncNet
 
 TELL_SECONDS = 0.25
 HISTORY_STEPS = 500  # about so many steps of a run are kept in its history
-FPS = 25
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,7 @@ class SyncRun:
         self.seconds = {"steps": 0.0, "validation": 0.0, "state": 0.0}
         self._told = self._saved = time.monotonic()
         self._passes: dict[int, NDArray[np.int64]] = {}
-        index = task.index
-        # Of an exchange of embeddings all workers must know every length beforehand.
-        self._val = spread(task.split.val, task.validation.clips)
-        self._foreigners = foreigners(task, self._val)
-        self._judged = np.unique(np.concatenate([self._val, *self._foreigners]))
-        self._longest = int(index.windows[self._judged].max())
+        self._judging = Judging(task, clips, self.ranks, learner.device)
 
     # --- the loop
 
@@ -212,7 +206,7 @@ class SyncRun:
     def _validate(self) -> None:
         started = time.monotonic()
         step, training = self.learner.steps, self.task.training
-        whole, pieces = self.judge(self.learner.net)
+        whole, pieces = self._judging.judge(self.learner.net)
         value = (whole.share + pieces.share) / 2
         record = {
             "step": step,
@@ -243,50 +237,6 @@ class SyncRun:
         self._tell("validation", record)
         self._save()
 
-    def judge(self, net: "SyncNet") -> "tuple[Judged, Judged]":
-        """Judge a network on the validation clips: whole, and in pieces."""
-        from model.sync_judging import judge
-
-        by_number = self.embed(net, self._judged)
-        largest = self.task.validation.offset
-        whole = [by_number[n] for n in self._val.tolist()]
-        others = [[by_number[n] for n in some.tolist()] for some in self._foreigners]
-        windows = round(self.task.validation.piece_s * FPS) - 5  # as a clip of this length has
-        pieces, pieces_others = [], []
-        for clip, lenders in zip(whole, others, strict=True):
-            cut = clip.pieces(windows) if len(clip) > windows else [clip]
-            pieces += cut
-            pieces_others += [[lender.part(0, windows) for lender in lenders]] * len(cut)
-        return judge(whole, others, largest), judge(pieces, pieces_others, largest)
-
-    def embed(self, net: "SyncNet", clips: NDArray[np.int64]) -> "dict[int, Embedded]":
-        """Take clips through a network, shared by the workers."""
-        import torch
-
-        from model.sync_judging import Embedded
-
-        own = np.array_split(clips, self.ranks.size)[self.ranks.rank]
-        device = self.learner.device
-        if self.ranks.size == 1:
-            return {n: embedded(net, self.clips.read(n), device) for n in own.tolist()}
-        shape = (len(clips), self._longest, net.embedding)
-        table = torch.zeros(2, *shape, device=device)
-        masks = torch.zeros(shape[:2], device=device)
-        at = {n: i for i, n in enumerate(clips.tolist())}
-        for number in own.tolist():
-            found = embedded(net, self.clips.read(number), device)
-            place, count = at[number], len(found)
-            table[0, place, :count], table[1, place, :count] = found.lips, found.sounds
-            masks[place, :count] = torch.from_numpy(found.mask.astype(np.float32))
-        self.ranks.add_up(table)
-        self.ranks.add_up(masks)
-        table, real = table.cpu(), masks.cpu().numpy() > 0
-        lengths = self.task.index.windows[clips].tolist()
-        return {
-            n: Embedded(table[0, i, :count], table[1, i, :count], real[i, :count])
-            for i, (n, count) in enumerate(zip(clips.tolist(), lengths, strict=True))
-        }
-
     # --- the end
 
     def finish(self) -> "tuple[dict[str, Tensor], dict[str, Any]]":
@@ -297,7 +247,6 @@ class SyncRun:
         """
         import torch
 
-        from model.sync_judging import median_confidence, neutral_origin, place_heads
         from model.syncnet import SyncNet
 
         assert self.best is not None  # run() ends with one
@@ -305,19 +254,7 @@ class SyncRun:
         network = self.task.network
         net = SyncNet(network.width, network.face, network.embedding)
         net.load_public_state(tensor_file.read(self.store, self.best["weights"])[0])
-        net = net.to(self.learner.device).eval()
-        clips = list(self.embed(net, self._val).values())
-        origin = neutral_origin(clips)
-        confidence = median_confidence([clip.placed(origin) for clip in clips])
-        wanted = self.task.validation.confidence
-        place_heads(net, origin, wanted / confidence if confidence > 0 else 1.0)
-        stored = {k: stored_as(v, network.storage) for k, v in net.state_dict().items()}
-        net.load_public_state(
-            {k: v.float() if v.is_floating_point() else v for k, v in stored.items()}
-        )
-        whole, pieces = self.judge(net)
-        tensors = {k: v.cpu() for k, v in stored.items()}
-        return tensors, {"whole": asdict(whole), "pieces": asdict(pieces)}
+        return self._judging.place(net.to(self.learner.device).eval())
 
     # --- state
 
@@ -351,28 +288,3 @@ class SyncRun:
         self.best, self.stale, self.over = values["best"], values["stale"], values["over"]
         self.seconds = values["seconds"]
         self._tell("resumed", self.learner.steps)
-
-
-def foreigners(task: SyncTask, clips: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Choose for each clip those that lend it their sound: of other videos, at random by seed.
-
-    From the validation clips, where enough of other videos are among them, else from all.
-    """
-    index, wanted = task.index, task.validation.foreigners
-    rng = np.random.default_rng([task.training.seed, 0xF0])
-    chosen = []
-    for clip in clips.tolist():
-        others = clips[index.video[clips] != index.video[clip]]
-        if not len(others):
-            every = task.split.train
-            others = every[index.video[every] != index.video[clip]]
-        chosen.append(rng.permutation(others)[:wanted])
-    return chosen
-
-
-def stored_as(tensor: "Tensor", storage: str) -> "Tensor":
-    """Return a tensor in the number format of the file: vectors and counters as they are."""
-    import torch
-
-    tensor = tensor.detach()
-    return tensor.to(torch.float16) if storage == "fp16" and tensor.ndim >= 2 else tensor.clone()

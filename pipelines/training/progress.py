@@ -28,13 +28,17 @@ class CountLine(LiveLine):
         self.draw(f"{bar(share)} {text}" if self.live else text)
 
 
-class TrainLine(LiveLine):
-    """Epochs and steps done, rate, time left, loss, incidents; a line for each epoch."""
+class StepLine(LiveLine):
+    """Steps done, rate, time left, loss; a kind of training adds what else it shows.
 
-    def __init__(self, epochs: int, steps: int, stream: TextIO | None = None) -> None:
+    Args:
+        steps: Of the whole run.
+        stream: Where to write; default standard error.
+    """
+
+    def __init__(self, steps: int, stream: TextIO | None = None) -> None:
         super().__init__(stream)
-        self._epochs, self._total = epochs, steps
-        self._incidents = 0
+        self._total = steps
         self._started: float | None = None
         self._first = 0
 
@@ -42,8 +46,8 @@ class TrainLine(LiveLine):
         """Count time from here: ``step`` steps were done before."""
         self._started, self._first = time.monotonic(), step
 
-    def progress(self, epoch: int, step: int, loss: float) -> None:
-        """Redraw when it is time."""
+    def _step(self, step: int, loss: float, before: str, after: str) -> None:
+        """Redraw when it is time; what else is shown goes before and after."""
         if self._started is None:
             self.begin(step)
         if not self.due() or self._started is None:
@@ -53,11 +57,24 @@ class TrainLine(LiveLine):
         left = duration((self._total - step) / rate) if rate > 0 else "?"
         share = step / self._total
         text = (
-            f"epoch {epoch + 1}/{self._epochs}, step {step}/{self._total} ({share:.0%}), "
-            f"{rate:.2f} steps/s, at most {left} left, loss {loss:.4f}, "
-            f"{self._incidents} incident{'' if self._incidents == 1 else 's'}"
+            f"{before}step {step}/{self._total} ({share:.0%}), {rate:.2f} steps/s, at most {left} "
+            f"left, loss {loss:.4f}, {after}"
         )
         self.draw(f"{bar(share)} {text}" if self.live else text)
+
+
+class TrainLine(StepLine):
+    """Epochs and steps done, rate, time left, loss, incidents; a line for each epoch."""
+
+    def __init__(self, epochs: int, steps: int, stream: TextIO | None = None) -> None:
+        super().__init__(steps, stream)
+        self._epochs = epochs
+        self._incidents = 0
+
+    def progress(self, epoch: int, step: int, loss: float) -> None:
+        """Redraw when it is time."""
+        incidents = f"{self._incidents} incident{'' if self._incidents == 1 else 's'}"
+        self._step(step, loss, f"epoch {epoch + 1}/{self._epochs}, ", incidents)
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Write what an epoch reached."""

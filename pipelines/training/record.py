@@ -16,6 +16,37 @@ if TYPE_CHECKING:
 KIND = "training"
 
 
+def stored_run(
+    store: Store, kind: str, identity: dict[str, Any], what: str, error: type[TrainInputError]
+) -> tuple[dict[str, Any] | None, str]:
+    """Read which run an output holds, and hold it against another one.
+
+    Args:
+        store: The output.
+        kind: Of run, as ``run.json`` names it.
+        identity: What makes this run what it is.
+        what: The same kind, for people: ``a training run``.
+        error: What is raised.
+
+    Returns:
+        What ``run.json`` holds, None where there is none; a line for each difference, "" without.
+
+    Raises:
+        TrainInputError: As ``error``: the output comes from something else.
+    """
+    if not store.exists("run.json"):
+        return None, ""
+    try:
+        stored = json.loads(store.read_bytes("run.json"))
+        old = stored["identity"] if stored["kind"] == kind else None
+    except (ValueError, KeyError, TypeError):
+        old = None
+    if old is None:
+        where = store.display("run.json")
+        raise error(f"{where} does not come from {what}: choose another --out")
+    return stored, "\n".join(f"  {change}" for change in differences(old, identity))
+
+
 class TrainRecord:
     """Settings and data of a run, held against what the output says.
 
@@ -38,26 +69,10 @@ class TrainRecord:
             "data": data.digest,
             "init": None if start is None else start.digest,
         }
-        self._check()
-
-    def _check(self) -> None:
-        where = self._store.display("run.json")
-        if not self._store.exists("run.json"):
-            return
-        try:
-            stored = json.loads(self._store.read_bytes("run.json"))
-            old = stored["identity"] if stored["kind"] == KIND else None
-        except (ValueError, KeyError, TypeError):
-            old = None
-        if old is None:
-            raise TrainInputError(
-                f"{where} does not come from a training run: choose another --out"
-            )
-        changes = differences(old, self.identity)
+        _, changes = stored_run(store, KIND, self.identity, "a training run", TrainInputError)
         if changes:
-            lines = "\n".join(f"  {change}" for change in changes)
             raise TrainInputError(
-                f"{self._store.uri} holds another training run (old -> new):\n{lines}\n"
+                f"{store.uri} holds another training run (old -> new):\n{changes}\n"
                 "Choose another --out, or the old settings and data to go on with that run"
             )
 

@@ -157,7 +157,7 @@ def test_training_needs_a_cpu() -> None:
 @pytest.mark.parametrize(("gpus", "backend"), [(2, "nccl"), (0, "gloo")])
 def test_what_ray_train_is_given(gpus: int, backend: str) -> None:
     """Placement on GPUs, without any: by the arguments of Ray Train."""
-    from pipelines.training.worker import COLLECTIVE_SECONDS, WORKER_FAILURES, arguments
+    from pipelines.training.on_ray import COLLECTIVE_SECONDS, WORKER_FAILURES, arguments
 
     given = arguments(training(8, gpus, 2), "/notes")
     scaling, torch, run = (given[f"{n}_config"] for n in ("scaling", "torch", "run"))
