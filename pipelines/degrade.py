@@ -42,7 +42,7 @@ from pipelines.spool import SpooledCorpus, spool_corpus
 from pipelines.storage import StorageError, Store
 from pipelines.summary import describe, summarise
 from pipelines.todo import Todo, listed
-from pipelines.uris import display_text, scheme_of
+from pipelines.uris import display_text, scheme_of, strip_credentials
 from pipelines.version import CODE_VERSION
 
 _USED = ["video_id", "source_version", "name", "uri", "digest", "reason", "message"]
@@ -227,6 +227,12 @@ def _check_sources(store: Store, sources: list[VideoRef], *, virtual: bool) -> N
             raise DegradeInputError(
                 f"the name of {display_text(ref.video_id)} is not UTF-8, so no manifest can hold "
                 "it: rename the file, or make a stored corpus"
+            )
+        if virtual and scheme_of(ref.uri) and ref.uri != strip_credentials(ref.uri):
+            raise DegradeInputError(
+                f"the address of {display_text(ref.video_id)} is a signed link, or holds a "
+                "password or a query, which no manifest may keep: give plain addresses, such as "
+                "s3://…, or make a stored corpus"
             )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from model.tasks import TASKS
 from pipelines.benchmarking.evaluation import SINGLE
-from pipelines.uris import display_text
+from pipelines.uris import display_text, strip_text
 
 NAMES: Final = (*TASKS, SINGLE)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)")
@@ -22,13 +22,15 @@ class JudgeError(Exception):
     Args:
         reason: Short class for counting: ``exit_status``, ``timeout``, ``crashed``, ``error``,
             ``garbage``, or that of the video's own fault.
-        message: What happened, for a person.
+        message: What happened, for a person; addresses in it lose their credentials.
+        transient: Another run may have more luck, as when a storage did not answer.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = message
+        self.message = strip_text(message)
+        self.transient = transient
 
 
 def answer_of(value: Any) -> Answer:
@@ -72,7 +74,8 @@ def answer_in(text: str) -> Answer:
             return answer_of(value)
     numbers = _NUMBER.findall(body)
     if not numbers:
-        raise JudgeError("garbage", f"printed no number: {display_text(body[-80:] or '(nothing)')}")
+        end = strip_text(body)[-80:] or "(nothing)"  # what is cut could not be stripped any more
+        raise JudgeError("garbage", f"printed no number: {display_text(end)}")
     return answer_of(float(numbers[-1]))
 
 

@@ -16,7 +16,7 @@ from pipelines.benchmarking.places import Materialise
 from pipelines.benchmarking.results import Results, evaluator_key
 from pipelines.benchmarking.variants import Corpus
 from pipelines.storage import Store
-from pipelines.uris import display_text
+from pipelines.uris import display_text, strip_text
 
 
 def run_command(
@@ -147,5 +147,5 @@ def _asked(
         scores=found.scores,
         misses=found.misses,
         speaks_for=speaks_for,
-        facts=dict(facts),
+        facts={k: strip_text(v) if isinstance(v, str) else v for k, v in facts.items()},
     )

@@ -150,8 +150,11 @@ def _answers(
             try:
                 if lost is not None:
                     raise lost
-                with local_file(variant, materialise) as path:
-                    answer = judge.judge(path, beside)
+                if variant == clean and beside is not None:
+                    answer = judge.judge(beside, beside)
+                else:
+                    with local_file(variant, materialise) as path:
+                        answer = judge.judge(path, beside)
             except JudgeError as error:
                 if error.reason == "stopped":
                     return

@@ -15,6 +15,12 @@ def undefined(reason: str) -> Figure:
     return {"value": None, "low": None, "high": None, "reason": reason, "undefined_rounds": 0}
 
 
+def of_sources(figure: Figure) -> Figure:
+    """Say sources where the bootstrap says groups: here, groups are those of artefacts."""
+    reason = figure["reason"]
+    return {**figure, "reason": reason and reason.replace("groups to resample", "sources")}
+
+
 def flat(row: dict[str, Any]) -> dict[str, Any]:
     """Write figures as columns: ``srcc``, ``srcc_low``, ``srcc_high``, ``srcc_reason``."""
     columns: dict[str, Any] = {}
@@ -68,11 +74,11 @@ class Book:
         told = self._found[place].told(self.config.level)
         if told.value is None and reason:
             return undefined(reason)
-        return told.to_dict()
+        return of_sources(told.to_dict())
 
     def quotient(self, harmed: int, unharmed: int) -> Figure:
         """Return the selectivity of two ratios."""
         from model.ruler_bootstrap import selectivity
 
         found = selectivity(self._found[harmed], self._found[unharmed], self.config)
-        return found.told(self.config.level).to_dict()
+        return of_sources(found.told(self.config.level).to_dict())

@@ -16,7 +16,7 @@ from typing import IO, Final
 
 from pipelines.benchmarking.answers import Answer, JudgeError, answer_in
 from pipelines.benchmarking.errors import BenchmarkInputError
-from pipelines.uris import display_text
+from pipelines.uris import display_text, strip_text
 
 VIDEO, CLEAN = "{video}", "{clean}"
 _MOST_OUTPUT: Final = 16 * 2**20  # bytes; what prints more is stopped
@@ -44,13 +44,14 @@ class Command:
             BenchmarkInputError: It cannot be split, its program is not there, or ``{video}`` is
                 missing.
         """
+        shown = display_text(strip_text(text))
         try:
             arguments = tuple(shlex.split(text))
         except ValueError as error:
-            raise BenchmarkInputError(f"--command {display_text(text)}: {error}") from None
+            raise BenchmarkInputError(f"--command {shown}: {error}") from None
         if not any(VIDEO in word for word in arguments):
             raise BenchmarkInputError(
-                f"--command {display_text(text)}: {VIDEO} must say where the path of the video goes"
+                f"--command {shown}: {VIDEO} must say where the path of the video goes"
             )
         if shutil.which(arguments[0]) is None:
             raise BenchmarkInputError(
@@ -93,8 +94,8 @@ class CommandJudge:
                 self._wait(process, out)
             status = process.returncode
             if status:
-                said = _end(err).strip()[-300:] or _end(out).strip()[-300:]
-                tail = f": {display_text(said, 300)}" if said else ""
+                said = strip_text(_end(err)).strip() or strip_text(_end(out)).strip()
+                tail = f": {display_text(said[-300:], 300)}" if said else ""
                 if status < 0:
                     raise JudgeError("crashed", f"ended by {_signal(-status)}{tail}")
                 raise JudgeError("exit_status", f"exit status {status}{tail}")

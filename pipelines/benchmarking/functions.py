@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pipelines.benchmarking.answers import Answer, JudgeError, answer_of
 from pipelines.benchmarking.errors import BenchmarkInputError
-from pipelines.uris import display_text
+from pipelines.uris import display_text, strip_text
 
 START_S: Final = 120.0  # importing the function may take as long, or as long as a call
 _LOOK: Final = 0.1
@@ -91,7 +91,7 @@ class FunctionJudge:
             self._pipe.send((str(video), None if clean is None else str(clean)))
         kind, value = self._answer(self._timeout_s)
         if kind == "error":
-            raise JudgeError("error", display_text(str(value), 300))
+            raise JudgeError("error", display_text(strip_text(str(value)), 300))
         return answer_of(value)
 
     def close(self) -> None:

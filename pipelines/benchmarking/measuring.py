@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.benchmarking.book import Book, Figure, undefined
+from pipelines.benchmarking.book import Book, Figure, of_sources, undefined
 from pipelines.benchmarking.cells import Cell
 from pipelines.benchmarking.plan import COMBINATION
 
@@ -160,13 +160,15 @@ def _row(entry: Entry, book: Book) -> tuple[dict[str, Any], list[dict[str, Any]]
 def _smallest(cell: Cell, found: "Detection") -> Figure:
     if cell.type == COMBINATION:
         return undefined("combinations have no severity")
-    return {
-        "value": found.severity,
-        "low": found.low,
-        "high": found.high,
-        "reason": found.reason,
-        "undefined_rounds": 0,
-    }
+    return of_sources(
+        {
+            "value": found.severity,
+            "low": found.low,
+            "high": found.high,
+            "reason": found.reason,
+            "undefined_rounds": 0,
+        }
+    )
 
 
 def _named(cell: Cell) -> dict[str, Any]:
@@ -193,4 +195,4 @@ def _pooled_srcc(cell: Cell, config: "RulerConfig") -> Figure:
     told = measure(pairs, settings, ("srcc",))["srcc"].to_dict()
     if told["reason"] == "predictions are constant":
         told["reason"] = NEVER
-    return told
+    return of_sources(told)

@@ -12,6 +12,7 @@ from actors.errors import VideoError
 from pipelines.benchmarking.answers import JudgeError
 from pipelines.benchmarking.variants import Variant
 from pipelines.paths import suffix_of
+from pipelines.retry import storage_error
 from pipelines.storage import StorageError, open_uri
 from pipelines.uris import scheme_of
 
@@ -35,21 +36,26 @@ def local_file(variant: Variant, materialise: Materialise) -> Iterator[Path]:
 
     Raises:
         JudgeError: The variant cannot be made or read; with the reason of the video.
+        StorageError: There is no room for it here.
     """
-    if not variant.virtual and not scheme_of(variant.uri):
+    # Clean ones of a virtual corpus are made too: neither codec nor rate may tell them from others.
+    made = bool(variant.artefacts)
+    if not made and not scheme_of(variant.uri):
         yield Path(variant.uri)
         return
     with tempfile.TemporaryDirectory(prefix="talkmos-") as folder:
-        suffix = MADE_SUFFIX if variant.virtual else f".{suffix_of(variant.uri)}"
+        suffix = MADE_SUFFIX if made else f".{suffix_of(variant.uri)}"
         path = Path(folder) / f"video{suffix}"
         try:
-            if variant.virtual:
+            if made:
                 materialise(asdict(variant), path)
             else:
                 with open_uri(variant.uri) as file, path.open("wb") as copy:
                     shutil.copyfileobj(file, copy)
         except VideoError as error:
-            raise JudgeError(error.reason, error.message) from None
+            raise JudgeError(error.reason, error.message, transient=error.transient) from None
         except StorageError as error:
-            raise JudgeError("storage", str(error)) from None
+            raise JudgeError("storage", str(error), transient=error.transient) from None
+        except OSError as error:  # of this disk, and no fault of the video
+            raise storage_error(error, "write", str(path)) from error
         yield path

@@ -36,8 +36,12 @@ class Results:
         for name in names:
             for line in store.read_bytes(name).decode().splitlines():
                 row = json.loads(line)
-                if not (again and "reason" in row):
-                    self._known[row["video"]] = row
+                self._known[row["video"]] = row
+        self._known = {
+            name: row
+            for name, row in self._known.items()
+            if not (row.get("transient") or (again and "reason" in row))
+        }
 
     def known(self, variant: Variant) -> bool:
         """Say whether the variant was asked about before."""
@@ -55,6 +59,8 @@ class Results:
         row: dict[str, Any] = {"video": _identity(variant), "video_id": variant.video_id}
         if isinstance(answer, JudgeError):
             row |= {"reason": answer.reason, "message": answer.message}
+            if answer.transient:
+                row["transient"] = True  # the next run asks again
         else:
             row["scores"] = answer
         self._known[row["video"]] = row

@@ -122,12 +122,13 @@ def _course(entries: "Sequence[Entry]", book: Book) -> Callable[[], Row]:
     changes = any(e.varies for e in entries)
 
     def make() -> Row:
-        found = undefined(NEVER) if entries and not changes else book.figure(srcc, FEW)
+        none = _REASONS[False]
+        found = book.figure(srcc, FEW if entries else none)
         return {
             "cells": len(entries),
             "steps": int(book.ratio(falls).out_of.sum()),
-            "monotonicity": book.figure(falls, "no harmed score"),
-            "srcc": found,
+            "monotonicity": book.figure(falls, none),
+            "srcc": undefined(NEVER) if entries and not changes else found,
         }
 
     return make

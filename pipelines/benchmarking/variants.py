@@ -37,7 +37,8 @@ class Variant:
         parts: Types of the artefacts in it.
         virtual: No file holds it: its artefacts are applied at decode.
         version: Changes when the video does.
-        artefacts: The chain as text; empty when the file holds the damage already.
+        artefacts: The chain as text, ``[]`` of clean videos in a virtual corpus; empty in a stored
+            one, whose files hold the damage already.
     """
 
     video_id: str
@@ -214,7 +215,7 @@ def _variants(table: "pa.Table") -> list[Variant]:
                 parts=() if kind == CLEAN else parts,
                 virtual=virtual,
                 version=str(row.get("version") or ""),
-                artefacts=at_decode if virtual else "",
+                artefacts=at_decode,
             )
         )
     return found

@@ -123,13 +123,14 @@ class DegradeProcessor:
     def __init__(self, factory: DegradeFactory, threads: int) -> None:
         self._factory, self._threads = factory, threads
         self._store = Store.at(factory.out)
+        self._source = ""  # URI of the one at hand
 
     def load(self) -> ProcessorInfo:
         """Make ready; the face models come with the first artefact that asks for a face."""
         from actors.artefacts.studio import Studio
         from actors.features import FeaturesConfig
 
-        self._studio = Studio(FeaturesConfig(decode=self._factory.config.decode), open_uri)
+        self._studio = Studio(FeaturesConfig(decode=self._factory.config.decode), self._open)
         return ProcessorInfo({}, {}, demonstration=False, struct_fields={}, rows=MadeRows())
 
     def process(
@@ -137,6 +138,7 @@ class DegradeProcessor:
     ) -> Iterator[Row | VideoEnd]:
         """Yield a row for each variant, then the end."""
         limit_threads(self._threads)
+        self._source = ref.uri
         for number, (name, chain) in enumerate(read_text(ref.artefacts)):
             key = f"{ref.video_id} {ref.version}"
             reader = self._studio.read(ref.uri, key, chain, timings, progress.beat)
@@ -161,6 +163,15 @@ class DegradeProcessor:
     def close(self) -> None:
         """Free the source at hand."""
         self._studio.close()
+
+    def _open(self, uri: str) -> BinaryIO:
+        """Open the source or a donor; a donor that is gone costs its variants, not the source."""
+        try:
+            return open_uri(uri)
+        except StorageError as error:
+            if uri == self._source:
+                raise
+            raise VideoError("sound", "bad_donor", str(error), transient=error.transient) from error
 
     # --- one variant
 

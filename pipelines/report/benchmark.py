@@ -180,10 +180,13 @@ def _curves(found: "Benchmark", tasks: Sequence[str]) -> Html:
     if not drawn:
         return el("p", "No artefact has severities.", class_="quiet")
     level = f"{told['settings']['level']:.0%}"
+    bands = any(finite(row.get("score_low")) is not None for row in found.levels)
     said = (
-        f"Mean over sources with its {level} bootstrap interval; severity 0 is the clean video. "
-        "The arrow marks scores that should fall."
+        f"Mean over sources{f' with its {level} bootstrap interval' if bands else ''}; severity 0 "
+        "is the clean video."
     )
+    if len(tasks) > 1:
+        said += " The arrow marks scores that should fall."
     return join([el("p", said), grid(*drawn)])
 
 
@@ -232,7 +235,13 @@ def _compare(found: "Sequence[Benchmark]") -> Html:
         )
     ]
     return join(
-        [el("p", said), table(columns, rows, label="Evaluators"), notes.listed(), grid(*drawn)]
+        [
+            el("p", said),
+            table(columns, rows, label="Evaluators"),
+            notes.listed(),
+            grid(*drawn),
+            el("p", "All other sections are about ", isolated(found[0].name), ".", class_="quiet"),
+        ]
     )
 
 

@@ -40,6 +40,8 @@ def curves(levels: Rows, artefacts: Rows, tasks: Sequence[str]) -> list[Html]:
         ]
         title = name_of(artefact["title"])
         said = [str(artefact["group"])]
+        if len(tasks) == 1:  # a line alone has no name that an arrow could stand behind
+            said.append("should fall" if _falls(mine[0]) else "should stay")
         if artefact["held_out"]:
             said.append("held out from training")
         if artefact["blind"]:
@@ -58,7 +60,7 @@ def curves(levels: Rows, artefacts: Rows, tasks: Sequence[str]) -> list[Html]:
 
 def _line(rows: Rows, task: str, place: int) -> Line:
     ordered = sorted(rows, key=lambda row: float(row["severity"]))
-    fallen = bool(ordered) and ordered[0]["relation"] != "unharmed"
+    fallen = bool(ordered) and _falls(ordered[0])
     name = SHORT.get(task, task) + ("\u2193" if fallen else "")
     return Line(
         name,
@@ -68,6 +70,10 @@ def _line(rows: Rows, task: str, place: int) -> Line:
         [finite(row["score_high"]) for row in ordered],
         series=place,
     )
+
+
+def _falls(row: Mapping[str, Any]) -> bool:
+    return str(row["relation"]) != "unharmed"
 
 
 def drop_map(cells: Rows, tasks: Sequence[str], unit: str) -> Html:
@@ -83,7 +89,8 @@ def drop_map(cells: Rows, tasks: Sequence[str], unit: str) -> Html:
     limit = max((abs(value) for value in values if value is not None), default=1.0) or 1.0
     names = {kind: name_of(next(r["title"] for (k, _), r in known.items() if k == kind))
              for kind in rows}  # fmt: skip
-    left = min(max(len(name) for name in names.values()) * svg.CHARACTER + 10, 118)
+    longest = max(len(name) for name in names.values()) * svg.CHARACTER + 10
+    left = min(longest, 118 if len(tasks) > 1 else 240)
     side = min((svg.WIDTH - left - 28) / len(tasks), 90)
     top = 62.0 if len(tasks) > 1 else 24.0
     parts: list[Html] = []

@@ -25,6 +25,8 @@ def account(found: "Sequence[Benchmark]", where: str) -> str:
     lines: list[str] = []
     for one in found:
         lines += [*_one(one), ""]
+    if len(found) > 1:
+        lines.append(f"{display_text(found[0].name, 60)}, by artefact:")
     lines += _artefacts(found[0].summary)
     lines += ["", f"report: {where}"]
     if found[0].summary["evaluator"]["demonstration"]:

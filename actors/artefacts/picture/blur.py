@@ -20,7 +20,7 @@ class Blur(PictureArtefact):
     """Gaussian blur. Nothing in it is random."""
 
     type: ClassVar[str] = "blur"
-    title: ClassVar[str] = "Blur"
+    title: ClassVar[str] = "blur"
     group: ClassVar[Group] = "picture"
     # Lips still open and close in time with the sound; the fine signs of a living face are lost.
     harms: ClassVar[Mapping[Task, float]] = {"expression": 2.5}

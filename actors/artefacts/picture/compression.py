@@ -23,7 +23,7 @@ class Compression(PictureArtefact):
     """
 
     type: ClassVar[str] = "compression"
-    title: ClassVar[str] = "Blocky compression"
+    title: ClassVar[str] = "blocky compression"
     group: ClassVar[Group] = "picture"
     # Blocks eat the face's detail, and parts of it stick between key frames.
     harms: ClassVar[Mapping[Task, float]] = {"expression": 2.5}

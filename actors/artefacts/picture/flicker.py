@@ -24,7 +24,7 @@ class Flicker(PictureArtefact):
     """
 
     type: ClassVar[str] = "flicker"
-    title: ClassVar[str] = "Flicker"
+    title: ClassVar[str] = "flicker"
     group: ClassVar[Group] = "picture"
     # It draws the eye away from the face without changing what the face does.
     harms: ClassVar[Mapping[Task, float]] = {"expression": 2.0}

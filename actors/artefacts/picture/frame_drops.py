@@ -19,7 +19,7 @@ class FrameDrops(PictureArtefact):
     """
 
     type: ClassVar[str] = "frame_drops"
-    title: ClassVar[str] = "Dropped frames"
+    title: ClassVar[str] = "dropped frames"
     group: ClassVar[Group] = "picture"
     # Motion jerks; mouths shut late by the length of a hold, but are right again after it.
     harms: ClassVar[Mapping[Task, float]] = {

@@ -22,7 +22,7 @@ class FrozenPicture(PictureArtefact):
     """
 
     type: ClassVar[str] = "frozen_picture"
-    title: ClassVar[str] = "Frozen picture"
+    title: ClassVar[str] = "frozen picture"
     group: ClassVar[Group] = "picture"
     # A face that stands still while it is heard speaking is wrong in all that is seen.
     harms: ClassVar[Mapping[Task, float]] = {

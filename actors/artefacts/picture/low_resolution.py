@@ -15,7 +15,7 @@ class LowResolution(PictureArtefact):
     """Scaling down by area averaging and up again by bicubic interpolation; nothing is random."""
 
     type: ClassVar[str] = "low_resolution"
-    title: ClassVar[str] = "Low resolution"
+    title: ClassVar[str] = "low resolution"
     group: ClassVar[Group] = "picture"
     # As with blur: the timing of the lips survives.
     harms: ClassVar[Mapping[Task, float]] = {"expression": 2.5}

@@ -24,7 +24,7 @@ class PictureNoise(PictureArtefact):
     """
 
     type: ClassVar[str] = "picture_noise"
-    title: ClassVar[str] = "Picture noise"
+    title: ClassVar[str] = "picture noise"
     group: ClassVar[Group] = "picture"
     # A face can be read through much noise, so it costs less than lost detail does.
     harms: ClassVar[Mapping[Task, float]] = {"expression": 2.0}
