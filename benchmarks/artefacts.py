@@ -156,12 +156,12 @@ def fold_labels(corpus: Path, place: Path, tested: list[str]) -> Path:
     place.mkdir(exist_ok=True)
     labels = pd.read_csv(corpus / "labels.csv")
     plan = json.loads((corpus / "plan.json").read_text())
-    held = [name for name, how in plan["artefacts"].items() if how["held_out"]]
+    kept_out = [n for n, how in plan["artefacts"].items() if how["held_out"] or how["blind"]]
     lent = labels["source"].str.startswith("real/") & ~labels["source"].isin(tested)
     labels.loc[lent, "split"] = "train"
     other = (labels["split"] == "test") & ~labels["source"].isin(tested)
     path = place / "labels.csv"
-    labels[~other & ~(lent & labels["type"].isin(held))].to_csv(path, index=False)
+    labels[~other & ~(lent & labels["type"].isin(kept_out))].to_csv(path, index=False)
     return path
 
 

@@ -29,8 +29,14 @@ class ArtefactConfig(Config):
         None,
         min_length=1,
         description="why an evaluator trained on this corpus cannot see it, declared beforehand; "
-        "shown beside its figures",
+        "shown beside its figures. It is in the test split only: what cannot be seen would teach "
+        "something else",
     )
+
+    @property
+    def trains(self) -> bool:
+        """Whether training and validation get it."""
+        return not self.held_out and self.blind is None
 
 
 class CombinationsConfig(Config):

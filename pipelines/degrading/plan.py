@@ -218,7 +218,7 @@ def _types(
     config: DegradeConfig, side: Side, *, has_donor: bool
 ) -> tuple[list[str], tuple[str, ...]]:
     """Return the types that a side gets, and those that lack a donor."""
-    used = [n for n, how in config.types.items() if side == "test" or not how.held_out]
+    used = [n for n, how in config.types.items() if side == "test" or how.trains]
     lacking = tuple(n for n in used if ARTEFACTS[n].needs_donor and not has_donor)
     return [n for n in used if n not in lacking], lacking
 

@@ -94,7 +94,7 @@ def test_types_may_have_severities_of_their_own() -> None:
         assert names == ["clean", "noise-050", "noise-125", *blurred]
 
 
-def test_held_out_types_are_in_the_test_split_alone() -> None:
+def test_held_out_and_blind_types_are_in_the_test_split_alone() -> None:
     held = {"dropouts", "blur"}
     values = {
         "artefacts": dict.fromkeys(ARTEFACTS) | {name: {"held_out": True} for name in held},
