@@ -95,9 +95,11 @@ def test_types_may_have_severities_of_their_own() -> None:
 
 
 def test_held_out_and_blind_types_are_in_the_test_split_alone() -> None:
-    held = {"dropouts", "blur"}
+    held, blind = {"dropouts", "blur"}, {"flattened"}
+    chosen = {name: {"held_out": True} for name in held}
+    chosen |= {name: {"blind": "not to be seen"} for name in blind}
     values = {
-        "artefacts": dict.fromkeys(ARTEFACTS) | {name: {"held_out": True} for name in held},
+        "artefacts": dict.fromkeys(ARTEFACTS) | chosen,
         "combinations": {"per_source": 6, "of": 3},
     }
     plans = dealt(sources(120), **values)
@@ -109,7 +111,7 @@ def test_held_out_and_blind_types_are_in_the_test_split_alone() -> None:
             assert variant.side == plan.side
             assert variant.held_out == bool(types & held)
     assert seen["test"] == set(ARTEFACTS)
-    assert seen["train"] == seen["val"] == set(ARTEFACTS) - held
+    assert seen["train"] == seen["val"] == set(ARTEFACTS) - held - blind
 
 
 def test_donors_come_from_the_same_side_and_person_and_are_somebody_else() -> None:
