@@ -2,6 +2,7 @@
 """What controlled artefacts cost: making stored variants, and extraction of virtual ones.
 
     python benchmarks/degrade.py [--video FILE] [--seconds 3] [--severity 0.6] [--types A,B]
+        [--no-alone]
 
 In one process and thread, without Ray, in turns for every type of artefact:
 
@@ -9,7 +10,7 @@ stored       seconds to make the variant and write it without loss (the source i
 plain        seconds to extract all features of that file, as of any other
 virtual      seconds to extract the same from the source, the artefact applied at decode, after the
              other variants of the source: what they share is remembered
-alone        the same for a single variant that shares nothing
+alone        the same for a single variant that shares nothing (left out with --no-alone)
 
 The cost of a virtual corpus is the sum of `virtual` over the sum of `plain`. The first variant, the
 clean one, pays for what all share; it is counted.
@@ -70,7 +71,9 @@ class Bench:
         self._studio.close()
         return timed(lambda: self._read("[]"))
 
-    def measure(self, number: int, chain: str) -> tuple[dict[str, float], int]:
+    def measure(
+        self, number: int, chain: str, columns: tuple[str, ...]
+    ) -> tuple[dict[str, float], int]:
         """Return the seconds of :data:`COLUMNS` and the bytes of the stored variant."""
         from actors.artefacts.studio import write_video
 
@@ -81,7 +84,8 @@ class Bench:
         if number:  # extraction of a plain file closed the source: open it again, unmeasured
             self._variant(self.uri, "[]", "a")
         seconds["virtual"] = timed(lambda: self._variant(self.uri, chain, "a"))
-        seconds["alone"] = timed(lambda: self._variant(self.uri, chain, None))
+        if "alone" in columns:
+            seconds["alone"] = timed(lambda: self._variant(self.uri, chain, None))
         size = path.stat().st_size
         path.unlink()
         return seconds, size
@@ -119,7 +123,9 @@ def main() -> None:
     p.add_argument("--seconds", type=float, default=3.0, help="of the demo video")
     p.add_argument("--severity", type=float, default=0.6)
     p.add_argument("--types", help="only these")
+    p.add_argument("--no-alone", action="store_true", help="leave out variants that share nothing")
     args = p.parse_args()
+    columns = COLUMNS[: -1 if args.no_alone else None]
 
     from actors.artefacts.chain import Step, chain_text
     from actors.artefacts.registry import ARTEFACTS
@@ -139,26 +145,28 @@ def main() -> None:
         }
         bench = Bench(uri, second, folder)
         print(f"{Path(uri).name}, severity {args.severity:g}; decoded in {bench.decoding():.2f} s")
-        print(f"{'type':<18}{'group':<10}" + "".join(f"{c:>10}" for c in COLUMNS) + f"{'MiB':>8}")
+        print(f"{'type':<18}{'group':<10}" + "".join(f"{c:>10}" for c in columns) + f"{'MiB':>8}")
         sums: dict[str, dict[str, float]] = {}
         for number, (kind, chain) in enumerate(chains.items()):
             group = ARTEFACTS[kind].group if kind in ARTEFACTS else "clean"
-            seconds, size = bench.measure(number, chain)
+            seconds, size = bench.measure(number, chain, columns)
             for scope in (group, "all"):
-                into = sums.setdefault(scope, dict.fromkeys((*COLUMNS, "n"), 0.0))
-                for column, value in {**seconds, "n": 1.0}.items():
-                    into[column] += value
-            figures = "".join(f"{seconds[c]:>10.2f}" for c in COLUMNS)
+                into = sums.setdefault(scope, dict.fromkeys((*columns, "n"), 0.0))
+                for key, value in {**seconds, "n": 1.0}.items():
+                    into[key] += value
+            figures = "".join(f"{seconds[c]:>10.2f}" for c in columns)
             print(f"{kind:<18}{group:<10}{figures}{size / 2**20:>8.1f}", flush=True)
-    print(f"\n{'mean of group':<28}" + "".join(f"{c:>10}" for c in COLUMNS))
+    print(f"\n{'mean of group':<28}" + "".join(f"{c:>10}" for c in columns))
     for scope, total in sums.items():
-        figures = "".join(f"{total[c] / total['n']:>10.2f}" for c in COLUMNS)
+        figures = "".join(f"{total[c] / total['n']:>10.2f}" for c in columns)
         print(f"{scope:<28}{figures}")
     every = sums["all"]
-    shared, alone = (every[c] / every["plain"] - 1 for c in ("virtual", "alone"))
     print(f"stored variants per second and core: {every['n'] / every['stored']:.2f}")
+    shared = every["virtual"] / every["plain"] - 1
     print(f"a virtual corpus against plain extraction of a stored one: {shared:+.1%}")
-    print(f"the same when variants share nothing: {alone:+.1%}")
+    if "alone" in columns:
+        alone = every["alone"] / every["plain"] - 1
+        print(f"the same when variants share nothing: {alone:+.1%}")
 
 
 if __name__ == "__main__":
