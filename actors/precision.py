@@ -121,13 +121,19 @@ def fold_batch_norm(module: "nn.Module") -> "nn.Module":
     return folded
 
 
-def has_onednn_fusion() -> bool:
-    """Tell whether this torch offers oneDNN's fused convolutions, which torch.compile uses too."""
+def has_onednn_fusion(dtype: "torch.dtype | None" = None) -> bool:
+    """Tell whether oneDNN's fused convolutions, which torch.compile uses too, are to be had here.
+
+    Args:
+        dtype: In this number format; bfloat16 needs a processor with AVX512 or alike. None: FP32.
+    """
     import torch
 
     names = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return available and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    if not (available and all(hasattr(torch.ops.mkldnn, name) for name in names)):
+        return False
+    return dtype is not torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class FusedConv2d:

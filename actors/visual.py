@@ -172,7 +172,7 @@ class Visual:
         for dtype in dict.fromkeys((wanted, torch.float32)):
             cast = copy.deepcopy(folded).to(self.device, dtype)
             cast = cast.to(memory_format=torch.channels_last)
-            if on_cpu and config.compile != "on" and precision.has_onednn_fusion():
+            if on_cpu and config.compile != "on" and precision.has_onednn_fusion(dtype):
                 fast = fused_resnet(cast, self._batch)
             else:
                 compiled = precision.compile_if_worthwhile(

@@ -175,7 +175,7 @@ def test_stays_in_fp32_when_a_format_cannot_keep_the_cosine(
 def test_eager_path_where_onednn_has_no_fusion(
     monkeypatch: pytest.MonkeyPatch, seeded: Visual, pictures: np.ndarray
 ) -> None:
-    monkeypatch.setattr(precision, "has_onednn_fusion", lambda: False)
+    monkeypatch.setattr(precision, "has_onednn_fusion", lambda *_: False)
     made = Visual(VisualConfig(weights="seeded", batch_frames=4))
     a, b = (m([row(pictures, list(range(8)))])[0]["visual"][:8] for m in (made, seeded))
     assert cosines(a, b).min() >= 0.9995
