@@ -75,8 +75,8 @@ def main() -> int:
         *("extract.py", "--corpus", corpus / "manifest.parquet", "--out", features),
         *("--modalities", MODALITIES, "--sync-weights", ROOT / "weights" / "demo_sync.safetensors"),
     )
-    tables = []
-    for number, tested in enumerate(folds(sources, args.folds)):
+    tables, dealt = [], folds(sources, args.folds)
+    for number, tested in enumerate(dealt):
         place = out / f"fold-{number}"
         labels = fold_labels(corpus, place, tested)
         door(
@@ -92,7 +92,7 @@ def main() -> int:
         tables.append(pd.read_parquet(place / "ruler" / "videos.parquet"))
     scores = out / "scores.parquet"
     pd.concat(tables, ignore_index=True)[["video_id", *TASKS]].to_parquet(scores)
-    everybody = [name for fold in folds(sources, args.folds) for name in fold]
+    everybody = [name for fold in dealt for name in fold]
     rulers = {
         "together": everybody,
         "demo": [name for name in everybody if name.startswith("demo/")],
