@@ -26,7 +26,8 @@ DESCRIPTOR_NAMES: Final = (
     *("av_lag", "av_correlation", "lip_rate", "rhythm_agreement", "frozen_mouth"),
     # face and head
     *("au_jerk", "facial_asymmetry", "blink_rate"),
-    *("head_translation_speed", "head_rotation_speed", "head_rotation_range", "face_sharpness"),
+    *("head_translation_speed", "head_rotation_speed", "head_rotation_range"),
+    *("skull_deformation", "face_sharpness"),
     # picture
     *("luma", "contrast", "sharpness", "blockiness", "frame_difference"),
     *("flicker_luma", "flicker_chroma"),
@@ -54,6 +55,7 @@ LOG_FLOORS: Final[dict[str, float]] = {
     "head_translation_speed": 0.03,
     "head_rotation_speed": 3.0,
     "head_rotation_range": 3.0,
+    "skull_deformation": 0.002,
     "face_sharpness": 4.0,
     "sharpness": 4.0,
     "blockiness": 0.01,
@@ -171,6 +173,7 @@ def face_descriptors(row: Row, measures: ClipMeasures) -> Values:
         "facial_asymmetry": face.facial_asymmetry(points),
         "blink_rate": 60 * blinks / seconds if seconds >= 1.0 else None,
         **face.head_motion(points, iod, period),
+        "skull_deformation": face.skull_deformation(points, period),
         "face_sharpness": float(sharpness.mean(dtype=np.float64)) if sharpness.size else None,
     }
 
@@ -225,7 +228,7 @@ class Descriptors:
     """Adds the scalar descriptors to clips."""
 
     name = "descriptors"
-    version = "2"
+    version = "3"
     needs = (*MEASURES_NEED, "frame_stats")
     adds = ("descriptors",)
 

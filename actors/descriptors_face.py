@@ -38,6 +38,8 @@ LENGTH_UNITS: Final = (1, 2, 4, 5, 6, 9, 10, 12, 17, 20, 25)
 _BLINK_DEPTH: Final = 0.25  # of the open eye
 _LONGEST_BLINK_S: Final = 0.5
 _REACH: Final = 2  # frames to each side over which the head's speed is taken
+_DEFORMATION_S: Final = 0.2
+_MEAN_SHAPE_ROUNDS: Final = 3  # of generalised Procrustes analysis
 _FROZEN_MOUTH: Final = 0.012  # iod, peak to peak
 _LIP_STROKE: Final = 0.02  # iod, least rise and fall of one opening
 
@@ -197,6 +199,37 @@ def _angles(source: Points, target: Points) -> NDArray[np.float64]:
     cosine = (np.trace(rotation, axis1=1, axis2=2) - 1) / 2
     result: NDArray[np.float64] = np.degrees(np.arctan2(np.linalg.norm(skew, axis=0) / 2, cosine))
     return result
+
+
+def skull_deformation(points: Points, period_s: float) -> float | None:
+    """How much the shape of the skull changes within 0.2 s: RMS in the picture's plane, iod.
+
+    The points of the skull in each frame are laid onto their mean shape by the best rigid motion
+    (generalised Procrustes analysis without scale, Gower 1975), so that moving and turning the head
+    does not count, and compared with those 0.2 s later: what perspective and a guessed depth do to
+    a head that turns is slower. Depth itself is left out of the distance.
+
+    Args:
+        points: [n, 468, 3] iod of their own frame, NaN without a face.
+        period_s: Seconds between frames.
+
+    Returns:
+        None without two frames with a face 0.2 s apart.
+    """
+    lag = max(1, round(_DEFORMATION_S / period_s))
+    skull = _centred(points[:, np.array(RIGID)])
+    seen = np.isfinite(skull[:, 0, 0])
+    pairs = seen[lag:] & seen[:-lag]
+    if not pairs.any():
+        return None
+    laid = np.full_like(skull, np.nan)
+    mean = skull[seen][seen.sum() // 2]
+    for _ in range(_MEAN_SHAPE_ROUNDS):
+        rotation = rigid_rotations(skull[seen], np.broadcast_to(mean, skull[seen].shape))
+        laid[seen] = np.einsum("nij,npj->npi", rotation, skull[seen])
+        mean = laid[seen].mean(axis=0)
+    change = (laid[lag:] - laid[:-lag])[pairs][:, :, :2]
+    return float(np.sqrt((change**2).sum(axis=2).mean()))
 
 
 def frozen_mouth(opening: F32, width: F32, speaking: Bool, period_s: float) -> float | None:

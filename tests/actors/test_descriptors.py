@@ -356,6 +356,33 @@ def test_known_head_motion_is_measured():
     assert set(gone.values()) == {None}
 
 
+def test_a_skull_deforms_by_what_moves_against_its_rigid_motion():
+    """Against a planted deformation, whatever the head does; and none without one."""
+    n, hz, size = T, 1.0, 0.02
+    turns = Rotation.from_euler("yx", np.linspace(0, [30, 10], n), degrees=True).as_matrix()
+    still = head(n)
+    posed = np.einsum("nij,npj->npi", turns, still) + np.linspace(0, 1, n)[:, None, None]
+    assert face.skull_deformation(posed, PERIOD) == pytest.approx(0, abs=1e-9)
+    # Both temples (127, 356; 234, 454) swing apart and together: no rigid motion does that.
+    swing = size * np.sin(2 * np.pi * hz * PERIOD * np.arange(n))
+    wobbling = still.copy()
+    for right, left in ((127, 356), (234, 454)):
+        wobbling[:, right, 0] -= swing
+        wobbling[:, left, 0] += swing
+    # sin(a + d) - sin(a) has the amplitude 2 sin(d / 2); 4 of 17 points move.
+    expected = size * 2 * np.sin(np.pi * hz * 0.2) * np.sqrt(1 / 2 * 4 / 17)
+    found = face.skull_deformation(wobbling, PERIOD)
+    assert found == pytest.approx(expected, rel=0.1)
+    assert face.skull_deformation(
+        np.einsum("nij,npj->npi", turns[:1], wobbling), PERIOD
+    ) == pytest.approx(found, rel=0.1)
+    gaps = wobbling.copy()
+    gaps[20:25] = np.nan
+    assert face.skull_deformation(gaps, PERIOD) == pytest.approx(found, rel=0.1)
+    assert face.skull_deformation(wobbling[:5], PERIOD) is None
+    assert face.skull_deformation(np.full((n, 468, 3), np.nan), PERIOD) is None
+
+
 def test_eye_aspect_ratio_is_height_over_width():
     points = np.zeros((1, 468, 3))
     for corners, x in ((face.RIGHT_EYE, -1.0), (face.LEFT_EYE, 1.0)):
