@@ -129,6 +129,10 @@ class AuxProjection(nn.Module):
         x = torch.cat([torch.where(present, aux, 0), present.to(aux.dtype)], dim=1)
         return cast(Tensor, self.layers(x))
 
+    def last_linear(self) -> nn.Linear:
+        """Return the layer that the embedding comes from."""
+        return cast(nn.Linear, self.layers[-1])
+
 
 class AttentionPooling(nn.Module):
     """Weighted mean over time, the weights a softmax of one learned direction."""

@@ -10,6 +10,7 @@ from typing import Final, cast
 import torch
 from torch import Tensor, nn
 
+from model.auxiliary import Auxiliary
 from model.batch import ClipBatch, Prediction
 from model.blocks import AuxProjection, Head, Trunk, drop_modalities
 from model.cross_attention import CrossAttention
@@ -23,6 +24,7 @@ FAMILIES: Final[dict[Family, type[nn.Module]]] = {
     "cross_modal_encoder": CrossModalEncoder,
     "dual_path": DualPath,
     "cross_attention": CrossAttention,
+    "auxiliary": Auxiliary,
 }
 
 
@@ -81,7 +83,10 @@ class Evaluator(nn.Module):
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the weights of the last layer that all tasks share (GradNorm measures there)."""
-        return cast(Trunk, self.trunk).shared_parameters()
+        shared = cast(Trunk, self.trunk).shared_parameters()
+        if not shared and self.aux is not None:  # no sequence is read
+            shared = list(self.aux.last_linear().parameters())
+        return shared
 
     def start_at(self, scores: Sequence[float]) -> None:
         """Let the heads start near given scores, one a task (such as the training means)."""

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from model.config import Config
 
-Family = Literal["cross_modal_encoder", "dual_path", "cross_attention"]
+Family = Literal["cross_modal_encoder", "dual_path", "cross_attention", "auxiliary"]
 Stream = Literal["visual", "audio", "landmarks", "action_units", "lowlevel"]
 STREAM_ORDER: Final[tuple[Stream, ...]] = get_args(Stream)
 PAPER_STREAMS: Final[tuple[Stream, ...]] = ("visual", "audio", "landmarks", "action_units")
@@ -29,8 +29,7 @@ class EvaluatorConfig(Config):
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout probability, everywhere")
     streams: tuple[Stream, ...] = Field(
         PAPER_STREAMS,
-        min_length=1,
-        description="sequences that are read; their order has no effect",
+        description="sequences that are read; their order has no effect. auxiliary: none, []",
     )
     aux: bool = Field(
         False, description="the auxiliary vector (sync, descriptors) joins the fused embedding"
@@ -74,6 +73,12 @@ class EvaluatorConfig(Config):
             raise ValueError(f"width {self.width}: must be a multiple of 4 (heads D, D/2, D/4, 1)")
         if self.width % self.heads:
             raise ValueError(f"width {self.width}: must be a multiple of heads ({self.heads})")
+        if self.family == "auxiliary":
+            self._reads_no_sequence()
+        elif not self.streams:
+            raise ValueError(
+                "streams: at least one; with none, family auxiliary reads the auxiliary vector alone"
+            )
         if self.family == "cross_attention" and (
             "audio" not in self.streams or len(self.streams) == 1
         ):
@@ -88,3 +93,14 @@ class EvaluatorConfig(Config):
                     f"{name}: {value} works only in family {family}, not {self.family}"
                 )
         return self
+
+    def _reads_no_sequence(self) -> None:
+        if self.streams:
+            raise ValueError(
+                f"streams: family auxiliary reads no sequence, got {', '.join(self.streams)}; "
+                "write streams: []"
+            )
+        if not self.aux:
+            raise ValueError("aux: family auxiliary reads nothing else; write aux: true")
+        if self.modality_dropout:
+            raise ValueError("modality_dropout: family auxiliary has no sequence to drop")

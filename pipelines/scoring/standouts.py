@@ -84,6 +84,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "contrast": Measure("less contrast", "", 4.0, unit=" levels"),
     "au_jerk": Measure("", "expression more jerky", 0.15, "log"),
     "facial_asymmetry": Measure("", "face more lopsided", 0.01, unit=" eye distances"),
+    "skull_deformation": Measure("", "face wobbles more", 0.2, "log", " eye distances"),
     "head_rotation_speed": Measure("", "head more restless", 0.2, "log", "°/s"),
     "lip_velocity": Measure("lips move less", "lips more restless", 0.15, "log"),
     "frozen_mouth": Measure("", "mouth still for longer in speech", 0.12, unit=" s"),

@@ -39,6 +39,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "norm_first": True,
         "output": "none",
     },
+    # Wide enough for a few of its ReLUs to be alive for every clip.
+    "auxiliary": {"family": "auxiliary", "streams": (), "aux": True, "width": 64},
 }
 
 

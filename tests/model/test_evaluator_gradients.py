@@ -51,7 +51,7 @@ def test_shared_parameters_are_the_trunks_and_move_every_task(variant: Evaluator
         assert all(g.norm() > 0 for g in gradients)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [n for n in VARIANTS if n != "auxiliary"])  # no such layers
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradient_checkpointing_changes_no_gradient(name: str, dropout: float) -> None:
     settings = {**VARIANTS[name], "dropout": dropout, "modality_dropout": dropout}

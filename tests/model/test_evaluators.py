@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ def variant(request: pytest.FixtureRequest) -> Evaluator:
 def test_scores_lie_on_the_scale_and_differ_between_clips(variant: Evaluator) -> None:
     prediction = variant(clips(9, 4, 6))
     assert prediction.scores.shape == (3, len(TASKS))
-    assert prediction.embedding.shape == (3, 16)
+    assert prediction.embedding.shape == (3, variant.config.width)
     assert list(prediction.encoded) == list(variant.config.streams)
     assert all(x.shape == (3, 9, 16) for x in prediction.encoded.values())
     assert prediction.scores.min() >= 1
@@ -174,6 +175,31 @@ def test_a_missing_auxiliary_value_may_be_anything() -> None:
     dirty = dataclasses.replace(given, aux=torch.where(present, batch.aux, NAN))
     assert evaluator(dirty).scores.equal(evaluator(clean).scores)
     assert not evaluator(clean).scores.equal(evaluator(batch).scores)
+
+
+def test_the_auxiliary_vector_alone_is_judged_without_any_sequence() -> None:
+    evaluator = build(**VARIANTS["auxiliary"]).eval()
+    batch = clips(9, 4, 6)
+    bare = ClipBatch({}, {}, batch.frame_mask, batch.aux, batch.aux_present)
+    prediction = evaluator(bare)
+    assert prediction.scores.equal(evaluator(batch).scores)
+    assert prediction.encoded == {}
+    assert batch.aux is not None
+    other = dataclasses.replace(bare, aux=batch.aux.flip(0))
+    torch.testing.assert_close(evaluator(other).scores, prediction.scores.flip(0))
+    # The same numbers by hand: the projection and a head, matrix by matrix.
+    weights = {k: v.double().numpy() for k, v in evaluator.state_dict().items()}
+
+    def linear(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    x = np.concatenate([batch.aux.double().numpy(), np.ones(batch.aux.shape)], axis=1)
+    embedding = linear(np.maximum(linear(x, "aux.layers.0"), 0), "aux.layers.3")
+    np.testing.assert_allclose(prediction.embedding.detach(), embedding, atol=1e-5)
+    x = np.maximum(linear(embedding, "heads.lip_sync.layers.0"), 0)
+    x = np.maximum(linear(x, "heads.lip_sync.layers.3"), 0)
+    score = 1 + 4 / (1 + np.exp(-linear(x, "heads.lip_sync.last")[:, 0]))
+    np.testing.assert_allclose(prediction.scores[:, 0].detach(), score, atol=1e-5)
 
 
 # --- number formats

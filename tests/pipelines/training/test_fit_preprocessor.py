@@ -116,6 +116,23 @@ def test_columns_of_lowlevel_and_of_the_auxiliary_vector_have_their_own_rows(
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
+def test_without_any_stream_the_auxiliary_vector_is_fitted_alone(
+    tmp_path: Path, clips: Clips
+) -> None:
+    shards = write(tmp_path, clips, 3)
+    told: list[str] = []
+    alone = _fit(tmp_path, shards, streams=[], progress=lambda *what: told.append(what[2]))
+    beside = _fit(tmp_path, shards, streams=["lowlevel"])
+    assert alone.streams == {}
+    assert len(set(told)) == 1  # read once
+    assert alone.aux is not None
+    assert beside.aux is not None
+    np.testing.assert_array_equal(alone.aux.mean, beside.aux.mean)
+    np.testing.assert_array_equal(alone.aux.scale, beside.aux.scale)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_only_the_training_rows_are_read_and_a_repetition_gives_the_same_bits(
     tmp_path: Path, clips: Clips
 ) -> None:
