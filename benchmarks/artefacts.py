@@ -36,7 +36,8 @@ from model.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-MODALITIES = "action_units,sync,lowlevel,descriptors"  # what the preset `artefacts` reads
+# The preset `artefacts` reads sync and descriptors; with --set an evaluator may read the others.
+MODALITIES = "action_units,sync,lowlevel,descriptors"
 VALIDATES, TESTED = "elio", "fay"
 SYNC_TYPES = ("offset", "drift", "foreign_sound")
 SYNC_BLIND = "nothing that needs no weights measures sync on natural faces reliably"
