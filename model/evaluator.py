@@ -10,7 +10,6 @@ from typing import Final, cast
 import torch
 from torch import Tensor, nn
 
-from model.auxiliary import Auxiliary
 from model.batch import ClipBatch, Prediction
 from model.blocks import AuxProjection, Head, Trunk, drop_modalities
 from model.cross_attention import CrossAttention
@@ -20,16 +19,18 @@ from model.evaluator_config import EvaluatorConfig, Family
 from model.tasks import TASKS, Task
 
 MAX_STEPS: Final = 150  # frames of a clip (SPEC section 2)
+# Family `auxiliary` has no trunk.
 FAMILIES: Final[dict[Family, type[nn.Module]]] = {
     "cross_modal_encoder": CrossModalEncoder,
     "dual_path": DualPath,
     "cross_attention": CrossAttention,
-    "auxiliary": Auxiliary,
 }
 
 
 class Evaluator(nn.Module):
     """A family's trunk, the auxiliary projection if there is one, and a head for each task.
+
+    The family ``auxiliary`` reads no sequence: its embedding is the projection alone.
 
     Attributes:
         config: The settings it was built from.
@@ -43,7 +44,8 @@ class Evaluator(nn.Module):
         self.config = config
         self.widths = {name: widths[name] for name in config.streams}
         self.aux_width = aux_width if config.aux else 0
-        self.trunk = FAMILIES[config.family](config, self.widths, MAX_STEPS)
+        family = FAMILIES.get(config.family)
+        self.trunk = None if family is None else family(config, self.widths, MAX_STEPS)
         self.aux = AuxProjection(aux_width, config.width, config.dropout) if config.aux else None
         self.heads = nn.ModuleDict(
             {task: Head(config.width, config.dropout, config.output) for task in TASKS}
@@ -59,19 +61,29 @@ class Evaluator(nn.Module):
             ValueError: The batch lacks a stream or the auxiliary vector, or has another width.
         """
         self._check(batch)
-        present: dict[str, Tensor] = {
-            name: batch.present[name] & batch.frame_mask for name in self.widths
-        }
-        kept = present
-        if self.training and self.config.modality_dropout > 0:
-            kept = drop_modalities(present, self.config.modality_dropout)
-        embedding, encoded = cast(Trunk, self.trunk)(batch.streams, present, kept, batch.frame_mask)
-        if self.aux is not None:
-            embedding = embedding + self.aux(*self._aux_of(batch))
+        embedding, encoded = self._fused(batch)
         with torch.autocast(embedding.device.type, enabled=False):
             embedding = embedding.to(self._dtype())
             scores = torch.stack([head(embedding) for head in self.heads.values()], dim=1)
         return Prediction(scores, embedding, encoded)
+
+    def _fused(self, batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the embedding [B, D] and each stream after its encoder, by name."""
+        parts: list[Tensor] = []
+        encoded: dict[str, Tensor] = {}
+        if self.trunk is not None:
+            present: dict[str, Tensor] = {
+                name: batch.present[name] & batch.frame_mask for name in self.widths
+            }
+            kept = present
+            if self.training and self.config.modality_dropout > 0:
+                kept = drop_modalities(present, self.config.modality_dropout)
+            trunk = cast(Trunk, self.trunk)
+            fused, encoded = trunk(batch.streams, present, kept, batch.frame_mask)
+            parts.append(fused)
+        if self.aux is not None:
+            parts.append(self.aux(*self._aux_of(batch)))
+        return sum(parts[1:], start=parts[0]), encoded
 
     def head_parameters(self, task: Task) -> list[nn.Parameter]:
         """Return the parameters of one task's head."""
@@ -83,10 +95,9 @@ class Evaluator(nn.Module):
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the weights of the last layer that all tasks share (GradNorm measures there)."""
-        shared = cast(Trunk, self.trunk).shared_parameters()
-        if not shared and self.aux is not None:  # no sequence is read
-            shared = list(self.aux.last_linear().parameters())
-        return shared
+        if self.trunk is None:
+            return list(cast(AuxProjection, self.aux).last_linear().parameters())
+        return cast(Trunk, self.trunk).shared_parameters()
 
     def start_at(self, scores: Sequence[float]) -> None:
         """Let the heads start near given scores, one a task (such as the training means)."""

@@ -77,7 +77,7 @@ class EvaluatorConfig(Config):
             self._reads_no_sequence()
         elif not self.streams:
             raise ValueError(
-                "streams: at least one; with none, family auxiliary reads the auxiliary vector alone"
+                "streams: at least one; with none, family auxiliary reads the aux vector alone"
             )
         if self.family == "cross_attention" and (
             "audio" not in self.streams or len(self.streams) == 1
