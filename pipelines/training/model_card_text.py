@@ -27,14 +27,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         f"- Auxiliary vector: {f'{aux} values' if aux else 'not read'}",
         f"- Licence: {text(details['licence'])}",
         "",
-        *table(
-            ["stream", "stored width", "width read", "explained variance"],
-            [
-                [name, part["raw_width"], part["width"],
-                 _share(data["preprocessor"]["explained_variance"][name])]
-                for name, part in details["streams"].items()
-            ],
-        ),
+        *_streams(details["streams"], data["preprocessor"]["explained_variance"]),
         "",
         "## Intended use",
         "",
@@ -104,6 +97,18 @@ def card_markdown(card: Mapping[str, Any]) -> str:
 def _indented(block: str) -> list[str]:
     # An indented block needs no fence that its content could close.
     return [f"    {line}" for line in block.splitlines()]
+
+
+def _streams(streams: Mapping[str, Any], explained: Mapping[str, float | None]) -> list[str]:
+    if not streams:
+        return ["No sequence is read."]
+    return table(
+        ["stream", "stored width", "width read", "explained variance"],
+        [
+            [name, part["raw_width"], part["width"], _share(explained[name])]
+            for name, part in streams.items()
+        ],
+    )
 
 
 def _share(value: float | None) -> str:

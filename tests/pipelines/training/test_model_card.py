@@ -110,8 +110,12 @@ def test_a_figure_that_is_nan_without_a_reason_is_refused() -> None:
 
 
 def test_a_run_that_knows_little_has_a_card_too() -> None:
-    found = card(chosen_epoch=None, incidents=[], metrics={}, splits={}, backbones={}, files={})
+    found = card(
+        chosen_epoch=None, incidents=[], metrics={}, splits={}, backbones={}, files={},
+        streams={},
+    )  # fmt: skip
     text = card_markdown(found)
+    assert "No sequence is read" in text
     assert "No epoch could be chosen" in text
     assert "No incidents" in text
     assert "No groups were named" in text

@@ -256,9 +256,9 @@ def judged_again(found: Checkpoint, features: Path, *, deaf: bool = False) -> di
     return result
 
 
-def test_the_checkpoint_gives_the_stored_predictions_again(corpus: Corpus, alone: Run) -> None:
-    scores = judged_again(load_checkpoint(str(alone.out)), corpus.features)
-    clips = pd.read_parquet(alone.out / "predictions_clips.parquet")
+def agrees_with_its_checkpoint(run: Run, features: Path) -> None:
+    scores = judged_again(load_checkpoint(str(run.out)), features)
+    clips = pd.read_parquet(run.out / "predictions_clips.parquet")
     again = np.array(
         [scores[v, c][0] for v, c in zip(clips.video_id, clips.clip_index, strict=True)]
     )
@@ -266,6 +266,35 @@ def test_the_checkpoint_gives_the_stored_predictions_again(corpus: Corpus, alone
         stored = clips[f"{task}_predicted"]
         known = stored.notna().to_numpy()
         np.testing.assert_allclose(again[known, index], stored[known], atol=1e-5)
+
+
+def test_the_checkpoint_gives_the_stored_predictions_again(corpus: Corpus, alone: Run) -> None:
+    agrees_with_its_checkpoint(alone, corpus.features)
+
+
+def test_an_evaluator_of_descriptors_alone_learns_and_is_loaded_again(corpus: Corpus) -> None:
+    """Family auxiliary: no stream is fitted, reduced or stored, and weights follow gradients."""
+    config = corpus.config(
+        **{
+            "evaluator": "{family: auxiliary, streams: [], aux: true, width: 16, heads: 2}",
+            "training.learning_rate": 5e-3,
+            "training.head_learning_rate": 5e-3,
+            "training.epochs": 20,
+            "weighting.kind": "gradnorm",  # asks for the last layer that all tasks share
+        }
+    )
+    run = Run(config, corpus.folder / "auxiliary")
+    shown = losses(run.history)
+    assert shown[-1, 0] < 0.7 * shown[0, 0]
+    fitted = load_checkpoint(str(run.out)).preprocessor
+    assert fitted.widths == {}
+    assert fitted.aux is not None
+    assert np.isfinite(fitted.aux.mean).all()
+    agrees_with_its_checkpoint(run, corpus.features)
+    tables = run.predictions.merge(corpus.labels[["video_id", "overall"]], on="video_id")
+    plain = tables[~tables["video_id"].str.endswith(tuple(f"-{v:03d}" for v in SILENT))]
+    found = plain["overall_predicted"].corr(plain["overall"], method="spearman")
+    assert found > 0.8  # `snr` says it
 
 
 def test_the_checkpoint_knows_the_errors_of_the_validation_videos(
