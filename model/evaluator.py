@@ -80,10 +80,15 @@ class Evaluator(nn.Module):
                 kept = drop_modalities(present, self.config.modality_dropout)
             trunk = cast(Trunk, self.trunk)
             fused, encoded = trunk(batch.streams, present, kept, batch.frame_mask)
-            parts.append(fused)
+            if not self._drops_sequences():
+                parts.append(fused)
         if self.aux is not None:
             parts.append(self.aux(*self._aux_of(batch)))
         return sum(parts[1:], start=parts[0]), encoded
+
+    def _drops_sequences(self) -> bool:
+        share = self.config.sequence_dropout
+        return self.training and share > 0 and float(torch.rand(())) < share
 
     def head_parameters(self, task: Task) -> list[nn.Parameter]:
         """Return the parameters of one task's head."""

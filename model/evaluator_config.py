@@ -55,6 +55,13 @@ class EvaluatorConfig(Config):
         lt=1,
         description="probability that a clip loses a modality in training; one always remains",
     )
+    sequence_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="probability that training judges a batch by the auxiliary vector alone, so "
+        "that the vector must do and sequences only add to it",
+    )
     gradient_checkpointing: bool = Field(
         False, description="recompute layers in the backward pass: less memory, about 1/3 slower"
     )
@@ -79,6 +86,8 @@ class EvaluatorConfig(Config):
             raise ValueError(
                 "streams: at least one; with none, family auxiliary reads the aux vector alone"
             )
+        if self.sequence_dropout and not self.aux:
+            raise ValueError("sequence_dropout: without aux nothing would be left to judge by")
         if self.family == "cross_attention" and (
             "audio" not in self.streams or len(self.streams) == 1
         ):
@@ -102,5 +111,6 @@ class EvaluatorConfig(Config):
             )
         if not self.aux:
             raise ValueError("aux: family auxiliary reads nothing else; write aux: true")
-        if self.modality_dropout:
-            raise ValueError("modality_dropout: family auxiliary has no sequence to drop")
+        for name in ("modality_dropout", "sequence_dropout"):
+            if getattr(self, name):
+                raise ValueError(f"{name}: family auxiliary has no sequence to drop")

@@ -5,7 +5,7 @@ from torch import Tensor
 from model.batch import STREAMS
 from model.evaluator import Evaluator
 from model.tasks import TASKS
-from tests.model.evaluator_cases import VARIANTS, build, clips, lacking, patchy
+from tests.model.evaluator_cases import FAMILIES, VARIANTS, build, clips, lacking, patchy
 
 
 @pytest.fixture(params=VARIANTS, scope="module")
@@ -89,3 +89,21 @@ def test_modality_dropout_acts_in_training_only_and_leaves_the_encoded_streams()
     assert 8 < changed.sum() < 30  # 1 - 0.8^4: 19 of 32 clips lose something on average
     for name, x in dropped.encoded.items():
         assert x.equal(whole.encoded[name])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sequence_dropout_judges_whole_batches_by_the_auxiliary_vector(family: str) -> None:
+    batch = clips(9, 4, 6)
+    evaluator = build(family=family, aux=True, sequence_dropout=0.5)
+    assert evaluator.eval()(batch).scores.equal(build(family=family, aux=True).eval()(batch).scores)
+    assert evaluator.aux is not None
+    assert batch.aux is not None
+    alone = evaluator.aux(batch.aux, batch.aux_present)
+    torch.manual_seed(0)
+    drawn = [evaluator.train()(batch) for _ in range(40)]
+    dropped = [p for p in drawn if p.embedding.equal(alone)]
+    assert 10 < len(dropped) < 30
+    trunk = list(evaluator.trunk.parameters())
+    gradients = torch.autograd.grad(dropped[0].scores.sum(), trunk, allow_unused=True)
+    assert all(g is None for g in gradients)
+    assert set(dropped[0].encoded) == set(evaluator.config.streams)  # other losses go on

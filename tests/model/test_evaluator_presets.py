@@ -75,8 +75,9 @@ def test_settings_that_the_features_cannot_serve_are_refused() -> None:
         ({"family": "auxiliary", "streams": ()}, "write aux: true"),
         (
             {"family": "auxiliary", "streams": (), "aux": True, "modality_dropout": 0.1},
-            "no sequence to drop",
+            "modality_dropout: family auxiliary has no sequence to drop",
         ),
+        ({"sequence_dropout": 0.5}, "without aux nothing would be left"),
         ({"layers": 0}, "greater than or equal to 1"),
         ({"dropout": 1.0}, "less than 1"),
         ({"modality_dropout": 1.0}, "less than 1"),
