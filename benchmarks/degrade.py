@@ -134,7 +134,10 @@ def main() -> None:
     types = args.types.split(",") if args.types else list(ARTEFACTS)
     with tempfile.TemporaryDirectory(prefix="talkmos-bench-") as name:
         folder = Path(name)
-        demo = write_demo_corpus(folder / "demo", videos=2, seconds=args.seconds, processes=1)
+        try:
+            demo = write_demo_corpus(folder / "demo", videos=2, seconds=args.seconds, processes=1)
+        except ValueError as error:
+            sys.exit(f"--seconds: {error}")
         first, second = (str(demo.folder / f"{spec.video_id}.mp4") for spec in demo.specs)
         uri = str(args.video.absolute()) if args.video else first
         chains = {"clean": "[]"} | {
