@@ -17,7 +17,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 help:
 	@echo "make setup   virtual environment in .venv with the pinned packages (about 7 GB)"
-	@echo "make demo    make talking faces, damage them, extract, train, measure, score (offline)"
+	@echo "make demo    make talking faces, extract, damage them, train, measure, score (offline)"
 	@echo "make test    all tests; ARGS=\"tests/model -x\" selects"
 	@echo "make check   ruff, ruff format, mypy"
 	@echo "make bench   benchmarks that are run by hand"
