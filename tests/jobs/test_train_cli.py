@@ -306,7 +306,7 @@ def test_a_checkpoint_that_does_not_fit(door: Door, name: str, says: list[str]) 
         (["--set", "training.epochs=many"], ["training.epochs", "'many'"]),
         (["--set", "training.head_learning_rates={overal: 0.1}"], ["head_learning_rates"]),
         (["--set", "evaluator.width=17"], ["must be a multiple of 4"]),
-        (["--set", "evaluator.streams=[]"], ["evaluator.streams"]),
+        (["--set", "evaluator.streams=[]"], ["evaluator: streams: at least one"]),
         (["--set", "weighting.kind=fair"], ["weighting.kind", "'fair'"]),
         (["--set", "splits.shares=[0.5,0.5,0.5]"], ["add up to 1"]),
         (["--set", "splits.held_out=gen0"], ["held_out is for by: generator"]),
