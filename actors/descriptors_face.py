@@ -108,6 +108,12 @@ def _centred(points: Points) -> Points:
     return result
 
 
+def _laid_onto(source: Points, target: Points) -> Points:
+    """Turn centred ``source`` into centred ``target`` [n, p, 3] by the best rotations."""
+    result: Points = np.einsum("nij,npj->npi", rigid_rotations(source, target), source)
+    return result
+
+
 def facial_asymmetry(points: Points) -> float | None:
     """RMS distance between the face and its mirror image, iod; 0 for a symmetric face.
 
@@ -120,8 +126,7 @@ def facial_asymmetry(points: Points) -> float | None:
     right, left = np.array(PAIRS).T
     face = _centred(points[:, np.concatenate([right, left])])
     mirrored = _centred(points[:, np.concatenate([left, right])]) * np.array([-1.0, 1.0, 1.0])
-    turned = np.einsum("nij,npj->npi", rigid_rotations(mirrored, face), mirrored)
-    return _mean(np.sqrt(((turned - face) ** 2).sum(axis=2).mean(axis=1)))
+    return _mean(np.sqrt(((_laid_onto(mirrored, face) - face) ** 2).sum(axis=2).mean(axis=1)))
 
 
 def eye_aspect_ratio(points: Points) -> NDArray[np.float64]:
@@ -222,12 +227,13 @@ def skull_deformation(points: Points, period_s: float) -> float | None:
     pairs = seen[lag:] & seen[:-lag]
     if not pairs.any():
         return None
-    laid = np.full_like(skull, np.nan)
-    mean = skull[seen][seen.sum() // 2]
+    shapes = skull[seen]
+    turned, mean = shapes, shapes[len(shapes) // 2]
     for _ in range(_MEAN_SHAPE_ROUNDS):
-        rotation = rigid_rotations(skull[seen], np.broadcast_to(mean, skull[seen].shape))
-        laid[seen] = np.einsum("nij,npj->npi", rotation, skull[seen])
-        mean = laid[seen].mean(axis=0)
+        turned = _laid_onto(shapes, np.broadcast_to(mean, shapes.shape))
+        mean = turned.mean(axis=0)
+    laid = np.full_like(skull, np.nan)
+    laid[seen] = turned
     change = (laid[lag:] - laid[:-lag])[pairs][:, :, :2]
     return float(np.sqrt((change**2).sum(axis=2).mean()))
 

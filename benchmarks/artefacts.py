@@ -36,7 +36,7 @@ from model.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-# The preset `artefacts` reads sync and descriptors; with --set an evaluator may read the others.
+# What the preset `artefacts` reads, and action units for those who try them with --set.
 MODALITIES = "action_units,sync,lowlevel,descriptors"
 VALIDATES, TESTED = "elio", "fay"
 SYNC_TYPES = ("offset", "drift", "foreign_sound")

@@ -69,22 +69,25 @@ class Evaluator(nn.Module):
 
     def _fused(self, batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the embedding [B, D] and each stream after its encoder, by name."""
-        parts: list[Tensor] = []
-        encoded: dict[str, Tensor] = {}
-        if self.trunk is not None:
-            present: dict[str, Tensor] = {
-                name: batch.present[name] & batch.frame_mask for name in self.widths
-            }
-            kept = present
-            if self.training and self.config.modality_dropout > 0:
-                kept = drop_modalities(present, self.config.modality_dropout)
-            trunk = cast(Trunk, self.trunk)
-            fused, encoded = trunk(batch.streams, present, kept, batch.frame_mask)
-            if not self._drops_sequences():
-                parts.append(fused)
-        if self.aux is not None:
-            parts.append(self.aux(*self._aux_of(batch)))
-        return sum(parts[1:], start=parts[0]), encoded
+        if self.trunk is None:
+            return self._vector(batch), {}
+        present: dict[str, Tensor] = {
+            name: batch.present[name] & batch.frame_mask for name in self.widths
+        }
+        kept = present
+        if self.training and self.config.modality_dropout > 0:
+            kept = drop_modalities(present, self.config.modality_dropout)
+        trunk = cast(Trunk, self.trunk)
+        embedding, encoded = trunk(batch.streams, present, kept, batch.frame_mask)
+        if self.aux is None:
+            return embedding, encoded
+        if self._drops_sequences():
+            return self._vector(batch), encoded
+        return embedding + self._vector(batch), encoded
+
+    def _vector(self, batch: ClipBatch) -> Tensor:
+        """Return the projected auxiliary vector [B, D]."""
+        return cast(Tensor, cast(AuxProjection, self.aux)(*self._aux_of(batch)))
 
     def _drops_sequences(self) -> bool:
         share = self.config.sequence_dropout

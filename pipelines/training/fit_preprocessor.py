@@ -196,10 +196,10 @@ def _passes(
     searches = {u.key: QuantileSearch(dtypes[u.stream], u.width, which) for u in plan.units}
     moments: list[list[Any]] = [[] for _ in plan.units]
     aux, set_aside, number = ColumnMoments(len(aux_names)), set[str](), 0
-    while True:
-        open_ = {k: r for k, s in searches.items() if (r := s.request()) is not None}
-        if not open_ and (number or plan.units):
-            break  # without any stream, one pass for the auxiliary vector
+    # Without any stream there is still a pass for the auxiliary vector.
+    while (
+        open_ := {k: r for k, s in searches.items() if (r := s.request()) is not None}
+    ) or number == 0:
         number += 1
         ask = Ask(open_)
         if number == 1:
