@@ -10,7 +10,7 @@ be reduced in one piece.)
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from model.evaluator import Evaluator
 from model.loss_config import LossConfig
 from model.losses import label_weight, task_loss_sums
 from model.ranking import ranking_loss
+from model.ranks import Ranks
 from model.schedule import lr_factor
 from model.tasks import TASKS
 from model.training_config import Precision, TrainingConfig
@@ -35,15 +36,6 @@ MicroBatch = tuple[ClipBatch, ClipTargets]
 COUPLED = ("consistency", "ranking", "alignment")
 RECENT = 100  # gradient norms that "explosion" is measured against
 ENOUGH = 20  # of them before anything is called one
-
-
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """Who takes part in a step, and how they add tensors up (in place)."""
-
-    rank: int = 0
-    size: int = 1
-    add_up: Callable[[Tensor], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +115,8 @@ class Learner:
         self.steps = 0  # taken or left out
         self.not_finite = 0
         self._recent: deque[float] = deque(maxlen=RECENT)
-        self._share_rank_0()
+        for _, module in self._modules():
+            self.ranks.share(module)
         self._named = dict(self._named_parameters())
         self.optimizer = self._optimizer()
         self.ema: dict[str, Tensor] | None = None
@@ -144,15 +137,6 @@ class Learner:
             for name, parameter in module.named_parameters():
                 if parameter.requires_grad:
                     yield f"{prefix}.{name}", parameter
-
-    def _share_rank_0(self) -> None:
-        if self.ranks.size == 1:
-            return
-        for _, module in self._modules():
-            for tensor in (*module.parameters(), *module.buffers()):
-                if self.ranks.rank:
-                    tensor.data.zero_()
-                self.ranks.add_up(tensor.data)
 
     def _optimizer(self) -> torch.optim.AdamW:
         config = self.config
@@ -301,10 +285,9 @@ class Learner:
         task_grads: list[list[Tensor]],
         rates: dict[str, float],
     ) -> StepResult:
-        self._add_up_gradients()
+        grads = self.ranks.add_up_gradients(self._named.values())
         magnified = self.scaler.is_enabled() and self.scaler.get_scale() > 1
         self.scaler.unscale_(self.optimizer)
-        grads = [p.grad for p in self._named.values() if p.grad is not None]
         norm = float(nn.utils.get_total_norm(grads))
         finite_loss = bool(sums[-1].isfinite())
         finite = math.isfinite(norm) and finite_loss
@@ -346,18 +329,6 @@ class Learner:
             explosion,
             rates,
         )
-
-    def _add_up_gradients(self) -> None:
-        if self.ranks.size == 1:
-            return
-        for parameter in self._named.values():
-            if parameter.grad is None:  # no clip of this rank reached it
-                parameter.grad = torch.zeros_like(parameter)
-        grads = [p.grad for p in self._named.values() if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in grads])
-        self.ranks.add_up(flat)
-        for grad, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
-            grad.copy_(part.view_as(grad))
 
     def _update_weighting(
         self, task_grads: list[list[Tensor]], losses: Tensor, active: Tensor

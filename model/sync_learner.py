@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.learner import Ranks
+from model.ranks import Ranks
 from model.schedule import lr_factor
 from model.sync_training import Pairs, least_shift, pair_distances, sync_loss
 from model.sync_training_config import SyncTrainingConfig
@@ -55,7 +55,7 @@ class SyncLearner:
         self.device = next(net.parameters()).device
         self.precision = _precision(config.precision, self.device)
         self.steps = 0
-        self._share_rank_0()
+        self.ranks.share(net)
         matrices = [p for p in net.parameters() if p.ndim >= 2]
         vectors = [p for p in net.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
@@ -65,14 +65,6 @@ class SyncLearner:
             ],
             lr=config.learning_rate,
         )
-
-    def _share_rank_0(self) -> None:
-        if self.ranks.size == 1:
-            return
-        for tensor in (*self.net.parameters(), *self.net.buffers()):
-            if self.ranks.rank:
-                tensor.data.zero_()
-            self.ranks.add_up(tensor.data)
 
     # --- a step
 
@@ -100,7 +92,7 @@ class SyncLearner:
         if micros:
             torch.autograd.backward(loss)
         value = float(loss.detach())
-        grads = self._add_up_gradients()
+        grads = self.ranks.add_up_gradients(self.net.parameters())
         norm = float(nn.utils.get_total_norm(grads))
         if not (math.isfinite(norm) and math.isfinite(value)):
             raise NotFiniteError(
@@ -146,21 +138,6 @@ class SyncLearner:
         every[offset : offset + len(own)] = own.detach()
         self.ranks.add_up(every)
         return torch.cat([every[:offset], own, every[offset + len(own) :]])
-
-    def _add_up_gradients(self) -> list[Tensor]:
-        parameters = list(self.net.parameters())
-        for p in parameters:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        grads = [p.grad for p in parameters if p.grad is not None]
-        if self.ranks.size > 1:
-            flat = torch.cat([g.flatten() for g in grads])
-            self.ranks.add_up(flat)
-            for grad, part in zip(
-                grads, torch.split(flat, [g.numel() for g in grads]), strict=True
-            ):
-                grad.copy_(part.view_as(grad))
-        return grads
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from model.learner import Ranks
+    from model.ranks import Ranks
     from model.sync_judging import Embedded, Judged
     from model.syncnet import SyncNet
     from pipelines.sync_training.loop import SyncTask

@@ -27,7 +27,7 @@ from pipelines.training.state import best_name, load_state, save_best, save_stat
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from model.learner import Ranks
+    from model.ranks import Ranks
     from model.sync_learner import MicroBatch, SyncLearner
     from model.syncnet import SyncNet
 

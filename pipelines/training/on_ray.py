@@ -17,7 +17,7 @@ from pipelines.training.board import Board, board
 if TYPE_CHECKING:
     import torch
 
-    from model.learner import Ranks
+    from model.ranks import Ranks
 
 T = TypeVar("T")
 
@@ -162,7 +162,7 @@ def _on_worker(config: dict[str, Any]) -> None:
     import torch
     import torch.distributed as dist
 
-    from model.learner import Ranks
+    from model.ranks import Ranks
 
     torch.set_num_threads(config["threads"])
     context = ray.train.get_context()

@@ -15,7 +15,8 @@ from pipelines.training.variants import ClipVariants
 
 if TYPE_CHECKING:
     from model.batch import ClipBatch, ClipTargets
-    from model.learner import Learner, Ranks
+    from model.learner import Learner
+    from model.ranks import Ranks
 
 
 class Clips(Protocol):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.batch import ClipBatch, ClipTargets
 from model.evaluator_config import EvaluatorConfig
-from model.learner import Ranks
+from model.ranks import Ranks
 
 WIDTHS = {"visual": 6, "audio": 5, "landmarks": 4, "action_units": 3, "lowlevel": 4}
 SMALL = EvaluatorConfig(width=16, layers=1, heads=2, feedforward=32, dropout=0.0)

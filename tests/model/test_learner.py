@@ -12,8 +12,9 @@ from model.alignment import AlignmentLoss
 from model.batch import ClipBatch, ClipTargets
 from model.evaluator import build_evaluator
 from model.evaluator_config import EvaluatorConfig
-from model.learner import Learner, Ranks, StepResult, choose_precision
+from model.learner import Learner, StepResult, choose_precision
 from model.loss_config import LossConfig, WeightingConfig
+from model.ranks import Ranks
 from model.tasks import TASKS
 from model.training_config import TrainingConfig
 from model.weighting import build_weighting

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from model.learner import Ranks
+from model.ranks import Ranks
 from model.sync_judging import (
     Embedded,
     judge,

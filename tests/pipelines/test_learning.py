@@ -268,7 +268,7 @@ def test_every_weighting_bears_a_task_without_variance(kind: str) -> None:
     import torch
 
     from model.batch import ClipBatch
-    from model.learner import Ranks
+    from model.ranks import Ranks
 
     count = 320
     rng = np.random.default_rng(10)

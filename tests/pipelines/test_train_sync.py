@@ -14,7 +14,7 @@ from actors.demo.render import SPEAKERS
 from actors.errors import VideoError
 from actors.features import FeaturesConfig
 from actors.types import Timings, VideoRef
-from model.learner import Ranks
+from model.ranks import Ranks
 from model.sync_training_config import LARGEST_SHIFT, AugmentationConfig
 from model.syncnet import SyncNet
 from pipelines.config import load_config

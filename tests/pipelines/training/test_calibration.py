@@ -10,8 +10,8 @@ import torch
 from sklearn.covariance import LedoitWolf
 
 from model.batch import ClipBatch
-from model.learner import Ranks
 from model.novelty import EmbeddingFit, EmbeddingSums, Novelty
+from model.ranks import Ranks
 from model.tasks import NEED_SOUND, TASKS
 from model.uncertainty_config import UncertaintyConfig
 from pipelines.predictions import Provenance, VideoPredictions, VideoTable

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.batch import ClipBatch
-from model.learner import Ranks
 from model.loss_config import LossConfig, WeightingConfig
+from model.ranks import Ranks
 from model.tasks import TASKS
 from model.training_config import TrainingConfig
 from pipelines.storage import Store

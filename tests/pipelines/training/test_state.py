@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.learner import Ranks
+from model.ranks import Ranks
 from pipelines import tensor_file
 from pipelines.storage import Store
 from pipelines.train_errors import TrainInputError

@@ -61,6 +61,6 @@ def train_here(
 
 
 def _alone() -> Any:
-    from model.learner import Ranks
+    from model.ranks import Ranks
 
     return Ranks()
