@@ -29,14 +29,14 @@ DESCRIPTOR_NAMES: Final = (
     *("head_translation_speed", "head_rotation_speed", "head_rotation_range"),
     *("skull_deformation", "face_sharpness"),
     # picture
-    *("luma", "contrast", "sharpness", "blockiness", "frame_difference"),
+    *("luma", "contrast", "sharpness", "blockiness", "picture_noise", "frame_difference"),
     *("flicker_luma", "flicker_chroma"),
     *("duplicated_share", "frozen_share", "longest_freeze"),
     # sound
     *("speech_share", "speech_rate", "articulation_rate"),
     *("f0_mean", "f0_std", "f0_range", "hnr"),
     *("loudness_dbfs", "loudness_lufs", "crest_factor_db", "clipping_share", "dropout_share"),
-    *("snr", "spectral_flatness", "bandwidth"),
+    *("snr", "decay_rate", "spectral_flatness", "bandwidth"),
     *(speech.band_name(*band) for band in speech.BANDS_HZ),
 )
 DESCRIPTOR_FIELDS: Final[dict[str, str]] = dict.fromkeys(DESCRIPTOR_NAMES, "float32")
@@ -59,6 +59,7 @@ LOG_FLOORS: Final[dict[str, float]] = {
     "face_sharpness": 4.0,
     "sharpness": 4.0,
     "blockiness": 0.01,
+    "picture_noise": 0.3,
     "frame_difference": 0.3,
     "flicker_luma": 0.03,
     "flicker_chroma": 0.01,
@@ -67,6 +68,7 @@ LOG_FLOORS: Final[dict[str, float]] = {
     "f0_range": 25.0,
     "clipping_share": 0.0005,
     "dropout_share": 0.002,
+    "decay_rate": 20.0,
     "spectral_flatness": 0.001,
     "bandwidth": 500.0,
 }
@@ -153,6 +155,7 @@ def sound_descriptors(row: Row, measures: ClipMeasures) -> Values:
         "articulation_rate": syllables / spoken if spoken >= 0.5 else None,
         "dropout_share": speech.dropout_share(row["waveform"], active),
         "snr": speech.snr(sound, use),
+        "decay_rate": speech.decay_rate(sound, use),
         **speech.pitch_descriptors(sound, use),
         **speech.level_descriptors(samples),
         **speech.spectral_descriptors(sound, use),
@@ -228,7 +231,7 @@ class Descriptors:
     """Adds the scalar descriptors to clips."""
 
     name = "descriptors"
-    version = "3"
+    version = "4"
     needs = (*MEASURES_NEED, "frame_stats")
     adds = ("descriptors",)
 

@@ -75,6 +75,7 @@ def picture_descriptors(
         "contrast": _mean(own[:, STAT["luma_std"]]),
         "sharpness": _mean(own[:, STAT["sharpness"]]),
         "blockiness": _mean(own[:, STAT["blockiness"]]),
+        "picture_noise": _mean(own[:, STAT["noise"]]),
         "frame_difference": _mean(own[:, STAT["difference"]]),
         "flicker_luma": flicker(own[:, STAT["luma_mean"]]),
         "flicker_chroma": _chroma_flicker(own),

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.pitch import HOP
-from actors.sound_frames import FLOOR_POWER, HOP_SECONDS, NFFT, SoundFrames, band_power, runs
+from actors.sound_frames import (
+    FLOOR_POWER,
+    HOP_SECONDS,
+    NFFT,
+    SoundFrames,
+    band_power,
+    mel_filterbank,
+    runs,
+)
 from actors.types import F32, SAMPLE_RATE, Bool
 
 BANDS_HZ: Final = ((0, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8001))
@@ -35,6 +43,11 @@ _GUARD_HOPS: Final = 5  # around speech, where its decay is no noise
 _LEAST_PAUSE_HOPS: Final = 10
 _NUCLEUS_DIP_DB: Final = 2.0
 _NUCLEUS_GAP: Final = 8  # hops: no two syllables within 80 ms
+_DECAY_HOPS: Final = 10  # of a straight line through the level, 100 ms
+_DECAY_SPEECH_HOPS: Final = 4  # of them, at least, are speech: its ends are seen, pauses are not
+_DECAY_BANDS: Final = slice(2, 20)  # of 24 mel bands: 120 Hz to 4.8 kHz
+_DECAY_LEAST: Final = 50  # windows, half a second of speech
+_DECAY_PERCENTILE: Final = 95
 _DROP_AMPLITUDE: Final = 1e-4  # -80 dBFS
 _DROP_SECONDS: Final = (0.01, 0.5)
 
@@ -213,6 +226,33 @@ def syllable_nuclei(sound: SoundFrames) -> NDArray[np.intp]:
     peaks, _ = scipy.signal.find_peaks(level, prominence=_NUCLEUS_DIP_DB, distance=_NUCLEUS_GAP)
     result: NDArray[np.intp] = peaks[sound.active[peaks] & sound.voiced[peaks]]
     return result
+
+
+def decay_rate(sound: SoundFrames, use: Bool) -> float | None:
+    """Steepness with which speech dies away in narrow bands, dB/s; reverberation makes it low.
+
+    In a room no sound dies away faster than its reverberation, 60 dB in the reverberation time
+    (Ratnam et al., JASA 114, 2003: the fastest decays tell of the room). A straight line through
+    the level of each mel band over 100 ms gives a rate of decay; the 95th percentile over the bands
+    and times of speech counts. Digital silence is no decay and is left out. Noise lowers it, too,
+    since speech then falls no deeper; steady noise has about 45.
+
+    Returns:
+        None with less than half a second of speech.
+    """
+    levels = sound.power.astype(np.float64) @ mel_filterbank(24)[_DECAY_BANDS].T
+    levels = 10 * np.log10(levels + FLOOR_POWER)
+    ones = np.ones(_DECAY_HOPS)
+    usable = use & (sound.level_db > 20 * np.log10(_DROP_AMPLITUDE))
+    if len(levels) < _DECAY_HOPS:
+        return None
+    whole = np.convolve(usable, ones, "valid") > _DECAY_HOPS - 0.5
+    chosen = whole & (np.convolve(sound.active, ones, "valid") > _DECAY_SPEECH_HOPS - 0.5)
+    if chosen.sum() < _DECAY_LEAST:
+        return None
+    times = (np.arange(_DECAY_HOPS) - (_DECAY_HOPS - 1) / 2) * HOP_SECONDS
+    windows = np.lib.stride_tricks.sliding_window_view(levels, _DECAY_HOPS, axis=0)[chosen]
+    return float(np.percentile(-(windows @ times) / (times @ times), _DECAY_PERCENTILE))
 
 
 def dropout_share(samples: F32, active: Bool) -> float | None:

@@ -146,6 +146,46 @@ def test_snr_needs_speech_and_pauses():
     assert sound.snr(silent, everything(silent)) is None
 
 
+@pytest.mark.parametrize("rate", [60.0, 150.0, 300.0, 400.0])
+@pytest.mark.parametrize("gain", [1.0, 0.2])
+def test_decay_rate_is_the_rate_at_which_sounds_die_away(rate, gain):
+    t = np.arange(6 * RATE) / RATE
+    since = t % min(0.4, 60 / rate)  # of a new syllable; it falls by at most 60 dB
+    rise = np.minimum(1, since / 0.02)
+    chord = sum(np.sin(2 * np.pi * hertz * t) for hertz in range(110, 5000, 110))
+    x = gain * 0.02 * rise * chord * 10 ** (-rate * since / 20)
+    frames = analyse_sound(x.astype(np.float32))
+    assert sound.decay_rate(frames, everything(frames)) == pytest.approx(rate, rel=0.07)
+
+
+def test_a_room_makes_speech_die_away_as_slowly_as_its_reverberation():
+    x, _ = voice(pauses=())
+    rates = []
+    for seconds in (0.0, 0.3, 0.6, 1.2, 2.4):  # reverberation time
+        wet = x
+        if seconds:
+            n = round(seconds * RATE)
+            room = white(n) * 10 ** (-3 * np.arange(n) / n)
+            wet = scipy.signal.fftconvolve(x, room)[: x.size]
+        frames = analyse_sound((0.3 * wet / np.abs(wet).max()).astype(np.float32))
+        rates.append(sound.decay_rate(frames, everything(frames)))
+    assert all(a > 1.15 * b for a, b in zip(rates, rates[1:], strict=False)), rates
+
+
+def test_digital_silence_is_no_decay_and_without_speech_there_is_none():
+    x, _ = voice()
+    frames = analyse_sound(x)
+    whole = sound.decay_rate(frames, everything(frames))
+    broken = x.copy()
+    for start in range(1600, x.size - 1600, 8000):
+        broken[start : start + 800] = 0
+    holes = analyse_sound(broken)
+    assert sound.decay_rate(holes, everything(holes)) == pytest.approx(whole, rel=0.15)
+    for x, use in ((np.zeros(RATE), True), (x[:1000], True), (x, False)):
+        frames = analyse_sound(x.astype(np.float32))
+        assert sound.decay_rate(frames, everything(frames) & use) is None
+
+
 def test_flatness_is_1_for_white_noise_and_0_for_a_tone():
     noise = analyse_sound((0.1 * white(5 * RATE)).astype(np.float32))
     values = sound.spectral_descriptors(noise, everything(noise))

@@ -10,6 +10,7 @@ from actors.frame_stats import (
     FrameStatistics,
     blockiness,
     laplacian_variance,
+    noise_level,
 )
 
 
@@ -98,6 +99,37 @@ def test_sharpness_is_the_variance_of_the_laplacian_and_falls_with_blur(picture)
         for s in (0, 1, 2, 4)
     ]
     assert sharp[0] > 1.5 * sharp[1] > 1.5**2 * sharp[2] > 1.5**3 * sharp[3]
+
+
+@pytest.mark.parametrize("size", [(64, 48), (256, 256), (480, 512), (1080, 1920)])
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 5.0, 20.0])
+def test_noise_is_its_standard_deviation(size, sigma):
+    rng = np.random.default_rng(4)
+    ramp = np.add.outer(np.linspace(60, 120, size[0]), np.linspace(0, 60, size[1]))
+    noisy = np.rint(ramp + sigma * rng.standard_normal(size)).clip(0, 255).astype(np.uint8)
+    rounded = np.hypot(sigma, 12**-0.5)  # whole levels are noise of their own
+    assert noise_level(noisy) == pytest.approx(rounded, rel=0.06 if noisy.size > 10_000 else 0.15)
+
+
+def test_edges_black_bars_and_blur_are_no_noise(picture):
+    gray = cv2.cvtColor(cv2.GaussianBlur(picture, (0, 0), 3), cv2.COLOR_RGB2GRAY)
+    assert noise_level(gray) < 0.35
+    noise = 4 * np.random.default_rng(5).standard_normal(gray.shape)
+    noisy = np.rint(gray + noise).clip(0, 255).astype(np.uint8)
+    assert noise_level(noisy) == pytest.approx(4, rel=0.06)
+    edges = noisy.copy()
+    edges[:, ::40] = 255  # hard lines, a tenth of the pixels near one
+    assert noise_level(edges) == pytest.approx(4, rel=0.2)
+    barred = noisy.copy()
+    barred[:, :170] = barred[:, 342:] = 0  # two thirds of it
+    assert noise_level(barred) == pytest.approx(4, rel=0.06)
+
+
+def test_black_flat_and_tiny_pictures_have_no_noise_to_speak_of():
+    assert np.isnan(noise_level(np.zeros((480, 512), np.uint8)))
+    assert np.isnan(noise_level(np.full((4, 4), 90, np.uint8)))
+    assert np.isnan(noise_level(np.full((1, 3), 90, np.uint8)))
+    assert noise_level(np.full((480, 512), 90, np.uint8)) < 0.1
 
 
 @pytest.mark.parametrize("size", [(256, 256), (1080, 1920), (1920, 1080), (90, 120), (700, 700)])
