@@ -8,6 +8,10 @@ import pytest
 from actors.encode import Encoder
 from tests.support import ROOT
 
+# Ray starts its workers at niceness 15: what else the machine does, the other test process above
+# all, would starve them for seconds, and a video that is worked on would look like one that hangs.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the files with slow tests go first: two processes then end at about the same time."""

@@ -1,3 +1,5 @@
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -169,7 +171,7 @@ def test_a_room_makes_speech_die_away_as_slowly_as_its_reverberation():
             wet = scipy.signal.fftconvolve(x, room)[: x.size]
         frames = analyse_sound((0.3 * wet / np.abs(wet).max()).astype(np.float32))
         rates.append(sound.decay_rate(frames, everything(frames)))
-    assert all(a > 1.15 * b for a, b in zip(rates, rates[1:], strict=False)), rates
+    assert all(a > 1.15 * b for a, b in itertools.pairwise(rates)), rates
 
 
 def test_digital_silence_is_no_decay_and_without_speech_there_is_none():
@@ -181,8 +183,8 @@ def test_digital_silence_is_no_decay_and_without_speech_there_is_none():
         broken[start : start + 800] = 0
     holes = analyse_sound(broken)
     assert sound.decay_rate(holes, everything(holes)) == pytest.approx(whole, rel=0.15)
-    for x, use in ((np.zeros(RATE), True), (x[:1000], True), (x, False)):
-        frames = analyse_sound(x.astype(np.float32))
+    for samples, use in ((np.zeros(RATE), True), (x[:1000], True), (x, False)):
+        frames = analyse_sound(samples.astype(np.float32))
         assert sound.decay_rate(frames, everything(frames) & use) is None
 
 

@@ -24,7 +24,9 @@ Rows = dict[tuple[str, int], dict[str, bytes]]
 def clean_environment(**more: str) -> dict[str, str]:
     """This process's environment without a cluster or credentials of its own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))}
-    return {**kept, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", **more}
+    # As in tests/conftest.py: workers that yield to all else would seem to hang.
+    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
+    return {**kept, **own, **more}
 
 
 def extract(

@@ -58,8 +58,8 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         manifest = manifest_of(corpus, folder / "all.jsonl", list(corpus.files))
         done = extract(
             "--corpus", manifest, "--out", folder / "out", *SLIM, "--max-failures", "50%",
-            "--set", "run.stall_seconds=6", "--set", "run.max_attempts=1",
-            "--set", "run.shard_clips=4", timeout=420,
+            "--set", "run.stall_seconds=20", "--set", "run.max_attempts=1",
+            "--set", "run.shard_clips=4", timeout=900,
         )  # fmt: skip
         yield Run(
             corpus,
