@@ -23,7 +23,8 @@ Values = dict[str, float | None]
 DESCRIPTOR_NAMES: Final = (
     # lips and sound
     *("lip_opening_mean", "lip_opening_std", "lip_velocity", "lip_acceleration"),
-    *("av_lag", "av_correlation", "lip_rate", "rhythm_agreement", "frozen_mouth"),
+    *("av_lag", "av_correlation", "lip_rate", "rhythm_agreement"),
+    *("frozen_mouth", "still_mouth_share"),
     # face and head
     *("au_jerk", "facial_asymmetry", "blink_rate"),
     *("head_translation_speed", "head_rotation_speed", "head_rotation_range"),
@@ -40,6 +41,9 @@ DESCRIPTOR_NAMES: Final = (
     *(speech.band_name(*band) for band in speech.BANDS_HZ),
 )
 DESCRIPTOR_FIELDS: Final[dict[str, str]] = dict.fromkeys(DESCRIPTOR_NAMES, "float32")
+JOINT_DESCRIPTORS: Final = DESCRIPTOR_NAMES[
+    DESCRIPTOR_NAMES.index("av_lag") : DESCRIPTOR_NAMES.index("still_mouth_share") + 1
+]
 SOUND_DESCRIPTORS: Final = DESCRIPTOR_NAMES[DESCRIPTOR_NAMES.index("speech_share") :]
 
 # Measures whose ratios count: half as sharp is as much for a sharp picture as for a soft one. Each
@@ -189,10 +193,9 @@ def joint_descriptors(row: Row, measures: ClipMeasures, articulation: float | No
         measures: Its shared measures.
         articulation: Syllables per second of speech.
     """
-    names = ("av_lag", "av_correlation", "lip_rate", "rhythm_agreement", "frozen_mouth")
     sound, n, period = measures.sound, measures.frames, measures.period_s
     if sound is None:
-        return dict.fromkeys(names)
+        return dict.fromkeys(JOINT_DESCRIPTORS)
     bounds = frame_bounds(len(sound.power), n, period)
     audible = row["audio_mask"][:n]
     envelope = np.where(audible, frame_means(sound.envelope, bounds), np.nan)
@@ -206,6 +209,7 @@ def joint_descriptors(row: Row, measures: ClipMeasures, articulation: float | No
         "lip_rate": lip_rate,
         "rhythm_agreement": rhythm_agreement(articulation, lip_rate),
         "frozen_mouth": face.frozen_mouth(opening, width, speaking, period),
+        "still_mouth_share": face.still_mouth_share(opening, speaking, period),
     }
 
 

@@ -89,6 +89,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "head_rotation_speed": Measure("", "head more restless", 0.2, "log", "°/s"),
     "lip_velocity": Measure("lips move less", "lips more restless", 0.15, "log"),
     "frozen_mouth": Measure("", "mouth still for longer in speech", 0.12, unit=" s"),
+    "still_mouth_share": Measure("", "mouth stiller in speech", 0.08),
     "av_correlation": Measure("lips follow the voice less", "", 0.1),
     "rhythm_agreement": Measure("lips and syllables keep less time", "", 0.1),
     "loudness_lufs": Measure("sound quieter", "sound louder", 1.5, unit=" LUFS"),

@@ -313,6 +313,23 @@ def test_frozen_mouth_run_is_found_only_while_somebody_speaks():
     assert face.frozen_mouth(noisy, width, speaking, PERIOD) == pytest.approx(found, abs=0.08)
 
 
+def test_still_mouth_share_is_the_share_of_speech_without_movement():
+    t = np.arange(T)
+    rng = np.random.default_rng(0)
+    moving = 0.1 + 0.05 * np.sin(2 * np.pi * 3 * t / 25)
+    speaking = np.ones(T, bool)
+    for still in (0, 30, 75, 120):
+        opening = moving + 0.005 * rng.standard_normal(T)  # noise of landmarks
+        opening[10 : 10 + still] -= moving[10 : 10 + still] - 0.1
+        found = face.still_mouth_share(opening, speaking, PERIOD)
+        # A stretch that is half of both moves enough not to count.
+        assert found == pytest.approx(max(0, still - 9) / (T - 9), abs=0.05)
+    opening[120:] = np.nan
+    assert face.still_mouth_share(opening, speaking, PERIOD) > 0.9  # what is left of the face
+    assert face.still_mouth_share(opening, t < 9, PERIOD) is None
+    assert face.still_mouth_share(opening, t >= 120, PERIOD) is None
+
+
 def test_lip_rate_counts_openings():
     opening = 0.1 + 0.05 * np.sin(2 * np.pi * 3 * np.arange(T) / 25)
     assert face.lip_rate(opening, np.ones(T, bool), PERIOD) == pytest.approx(3, abs=0.2)
@@ -588,7 +605,10 @@ def test_a_talking_clip_reads_as_one():
 
 
 def test_without_sound_or_face_the_rest_remains():
-    joint = ("av_lag", "av_correlation", "lip_rate", "rhythm_agreement", "frozen_mouth")
+    joint = (
+        *("av_lag", "av_correlation", "lip_rate", "rhythm_agreement"),
+        *("frozen_mouth", "still_mouth_share"),
+    )
     mute = run(make_row(sounding=False))
     assert {n for n, v in mute.items() if v is None} == {*SOUND_DESCRIPTORS, *joint}
     unseen = run(make_row(seen=False))
