@@ -4,6 +4,7 @@ A process of its own opens and decodes; it sends what it has after each video. W
 video takes too long, it is ended, that video gets the reason, and a new one takes the rest.
 """
 
+import importlib
 import multiprocessing
 import signal
 import time
@@ -150,6 +151,9 @@ def _work(
     end_with_parent()
     # An interrupt at the terminal reaches both; the driver is the one to answer it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Before the greeting, so that the first video's time is its own: importing may take seconds.
+    for module in ("av", "cv2", "actors.key_frames", "pipelines.storage"):
+        importlib.import_module(module)
     pipe.send("ready")
     for name, uri, times in videos:
         pipe.send((name, _stills(uri, times, video_seconds, artefacts.get(name, ""))))

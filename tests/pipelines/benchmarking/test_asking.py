@@ -1,9 +1,8 @@
 """Commands and functions that answer, crash, hang and print rubbish; nothing is asked twice."""
 
-import os
+import contextlib
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,13 @@ from pipelines.benchmarking.evaluation import Evaluation
 from pipelines.benchmarking.variants import Corpus, read_corpus
 from pipelines.storage import Store
 from tests.pipelines.benchmarking.corpora import PLAN, plan, rows, write
+from tests.support import over, wait_for
 
 HERE = "tests.pipelines.benchmarking.judges"
 TYPES = {"noise": PLAN["noise"]}
-QUICK = AskingConfig(timeout_s=1.0, jobs=2)
+# Sat out by what hangs. Others start a Python within it, which a busy machine does slowly.
+LIMIT_S = 5.0
+QUICK = AskingConfig(timeout_s=LIMIT_S, jobs=2)
 
 
 def never(row: dict[str, Any], path: Path) -> None:
@@ -111,14 +113,14 @@ def test_a_command_that_misbehaves_costs_its_videos_only(corpus: Corpus, tmp_pat
     assert why["noise-0.2"] == ("exit_status", "exit status 1: no face in it")
     assert why["noise-0.4"][0] == "crashed"
     assert "SIGABRT" in why["noise-0.4"][1]
-    assert why["noise-0.6"] == ("timeout", "no answer within 1 s")
+    assert why["noise-0.6"] == ("timeout", "no answer within 5 s")
     assert why["noise-0.8"][0] == "garbage"
     assert "who knows" in why["noise-0.8"][1]
     assert asked_of(log) == 12
     again = run_command(corpus, command, out, QUICK, never)
     assert (again.scores, again.misses) == (found.scores, found.misses)
     assert asked_of(log) == 12  # failures stand, too
-    kinder = AskingConfig(timeout_s=1.0, jobs=2, retry_failed=True)
+    kinder = AskingConfig(jobs=2, retry_failed=True)
     Path(tmp_path / "judge.py").write_text("print(4)")
     better = run_command(corpus, command, out, kinder, never)
     assert not better.misses
@@ -161,14 +163,14 @@ def test_no_shell_reads_a_path() -> None:
 def test_what_hangs_is_over_with_all_that_it_started(tmp_path: Path) -> None:
     body = "import subprocess, sys, time\np = subprocess.Popen(['sleep', '61'])\n"
     body += f"open({str(tmp_path / 'pid')!r}, 'w').write(str(p.pid))\ntime.sleep(61)\n"
-    judge = CommandJudge(Command.parse(script(tmp_path / "hang.py", body)), 1.0, threading.Event())
-    with pytest.raises(JudgeError, match="no answer within 1 s"):
+    command = Command.parse(script(tmp_path / "hang.py", body))
+    judge = CommandJudge(command, LIMIT_S, threading.Event())
+    with pytest.raises(JudgeError, match="no answer within 5 s"):
         judge.judge(Path("x.mov"), None)
     pid = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        started = psutil.Process(pid)
+        wait_for(lambda: over([started]), 50)  # by itself it would end after 61 s
 
 
 def test_what_prints_without_end_is_stopped(tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ def test_an_interrupted_run_keeps_its_answers(
 
 
 def function(corpus: Corpus, out: Path, target: str, **more: Any) -> Evaluation:
-    config = AskingConfig(**{"timeout_s": 1.0, "jobs": 2, **more})
+    config = AskingConfig(**{"timeout_s": LIMIT_S, "jobs": 2, **more})
     return call_function(corpus, target, Store.at(out), config, never)
 
 
@@ -226,7 +228,7 @@ def test_a_function_that_misbehaves_costs_its_videos_only(
     assert why == {
         "noise-0.2": ("error", "ValueError: cannot judge this"),
         "noise-0.4": ("crashed", "its process ended with status 7"),
-        "noise-0.6": ("timeout", "no answer within 1 s"),
+        "noise-0.6": ("timeout", "no answer within 5 s"),
         "noise-0.8": ("garbage", "is not a finite number: nan"),
     }
     assert "may print" not in capfd.readouterr().out
@@ -303,12 +305,17 @@ def test_peers_are_named_and_say_what_they_need(corpus: Corpus, tmp_path: Path) 
             find_peer("x")
 
 
+def children() -> set[int]:
+    """Of this process, not of a cluster that it has started: those come and go by themselves."""
+    found = set()
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "resource_tracker" not in " ".join(process.cmdline()):
+                found.add(process.pid)
+    return found
+
+
 def test_children_do_not_outlive_the_run(corpus: Corpus, tmp_path: Path) -> None:
-    before = {p.pid for p in psutil.Process(os.getpid()).children(recursive=True)}
+    before = children()
     function(corpus, tmp_path / "out", f"{HERE}:against")
-    after = {
-        p.pid
-        for p in psutil.Process(os.getpid()).children(recursive=True)
-        if "resource_tracker" not in " ".join(p.cmdline())
-    }
-    assert after <= before
+    assert children() <= before

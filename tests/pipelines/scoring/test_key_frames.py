@@ -180,7 +180,7 @@ def test_a_hanging_and_a_crashing_decoder_cost_their_video_only(
                 ("crashing", f"{host}/crash.mp4", [1.0, 2.0]),
                 ("last", str(film), [0.8]),
             ],
-            video_seconds=3.0,
+            video_seconds=8.0,
         )
         server.shutdown()
     assert {b"/hang.mp4", b"/crash.mp4"} == set(asked)
