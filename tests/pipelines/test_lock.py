@@ -9,13 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.lock import LockConfig, LockGuard, LockHeld, LockLost, RunLock, read_lock
+from pipelines.lock import (
+    LockConfig,
+    LockGuard,
+    LockHeld,
+    LockLost,
+    RunLock,
+    _exclusive,
+    read_lock,
+)
 from pipelines.storage import Store
 from tests.pipelines.test_storage import QUICK, use
 from tests.s3server import s3_server
-from tests.support import ROOT
+from tests.support import ROOT, wait_for
 
 FAST = LockConfig(heartbeat_s=0.05, stale_s=0.6, watch_s=0.3, settle_s=0.1, poll_s=0.05)
+# Watches for longer than a slow disk holds up the heartbeat of a holder that lives.
+PATIENT = FAST.model_copy(update={"watch_s": 2.0})
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -23,18 +33,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store.at(tmp_path if request.param == "local" else f"memory://{tmp_path.name}")
 
 
+def heartbeat(store: Store) -> float:
+    content = read_lock(store)
+    assert content is not None
+    return float(content["heartbeat"])
+
+
 def test_one_run_at_a_time(store: Store) -> None:
     with RunLock(store, "first", config=FAST) as lock:
         before = read_lock(store)
         assert before is not None
         with pytest.raises(LockHeld, match=r"in use by run first .*--wait-lock"):
-            RunLock(store, "second", config=FAST).acquire()
-        time.sleep(0.8)  # the heartbeat keeps it alive beyond stale_s
-        after = read_lock(store)
-        assert after is not None
-        assert after["heartbeat"] > before["heartbeat"]
+            RunLock(store, "second", config=PATIENT).acquire()
+        # The heartbeat keeps it alive beyond stale_s.
+        wait_for(lambda: heartbeat(store) >= before["heartbeat"] + FAST.stale_s, 30)
         with pytest.raises(LockHeld):
-            RunLock(store, "second", config=FAST).acquire()
+            RunLock(store, "second", config=PATIENT).acquire()
         assert not lock.lost
     assert read_lock(store) is None
     assert not store.exists("_tmp")
@@ -101,7 +115,7 @@ def test_an_old_heartbeat_of_another_host_is_watched_and_taken(store: Store) -> 
         assert time.monotonic() - begun >= FAST.watch_s
     foreign(store, heartbeat=time.time())
     with pytest.raises(LockHeld, match="host elsewhere"):
-        RunLock(store, "next", config=FAST).acquire()
+        RunLock(store, "next").acquire()
 
 
 def test_a_lock_with_a_wrong_clock_that_lives_is_not_taken(store: Store) -> None:
@@ -119,25 +133,25 @@ def test_a_lock_with_a_wrong_clock_that_lives_is_not_taken(store: Store) -> None
     taken: list[str] = []
 
     def acquire() -> None:
-        RunLock(store, "next", config=FAST).acquire()
+        RunLock(store, "next", config=PATIENT).acquire()
         taken.append("next")
 
     other = threading.Thread(target=acquire, daemon=True)
     other.start()
-    time.sleep(1.0)
+    time.sleep(PATIENT.watch_s + 0.5)
     assert taken == []
     stop.set()
     thread.join()
-    other.join(5)
+    other.join(60)
     assert taken == ["next"]
 
 
 def test_a_run_that_lost_its_lock_neither_renews_nor_removes_it(store: Store) -> None:
     lock = RunLock(store, "cut off", config=FAST)
     lock.acquire()
-    foreign(store, heartbeat=time.time())
-    time.sleep(0.3)
-    assert lock.lost
+    with _exclusive(store):  # not between a beat's look and its write, which would undo it
+        foreign(store, heartbeat=time.time())
+    wait_for(lambda: lock.lost, 30)
     lock.release()
     content = read_lock(store)
     assert content is not None
@@ -175,8 +189,10 @@ def _race(uri: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    time.sleep(0.2)
-    assert len([lock for lock in won if not lock.lost]) == 1
+    # Where two could win, the heartbeat of the one that was overwritten tells it.
+    wait_for(lambda: sum(not lock.lost for lock in won) <= 1, 30)
+    time.sleep(0.2)  # some beats more: the winner stays one
+    assert sum(not lock.lost for lock in won) == 1
     assert len(won) + len(lost) == 6
     for lock in won:
         lock.release()
