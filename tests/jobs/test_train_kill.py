@@ -16,10 +16,11 @@ import pytest
 from jobs.train import main
 from tests.jobs.runs import clean_environment
 from tests.pipelines.training.train_corpus import small, write_features
-from tests.support import ROOT
+from tests.support import ROOT, over, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
+EPOCHS, STEPS = 12, 60  # enough that a run which is told to end after 25 steps never gets there
 # The alignment of sound and picture apart, whose streams these small features leave out.
 EVERYTHING = {
     "evaluator.dropout": 0.2,
@@ -37,7 +38,7 @@ EVERYTHING = {
     "training.ema": 0.95,
     "training.accumulation": 2,
     "training.batch_size": 4,
-    "training.epochs": 25,
+    "training.epochs": EPOCHS,
     "training.patience": "null",
     "training.state_steps": 2,
     "training.clip_norm": 0.5,
@@ -80,30 +81,31 @@ def history_of(out: Path) -> dict[str, Any]:
 
 def stopped(process: subprocess.Popen[str], out: Path, step: int, number: int) -> tuple[int, str]:
     """End a run by a signal once it has taken ``step`` steps; its newest step, what it said."""
-    until = time.monotonic() + 200
+    until = time.monotonic() + 600
     while step_of(out) < step:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < until, "it does not come on"
         time.sleep(0.002)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    told, _ = process.communicate(timeout=100)
-    _, left = psutil.wait_procs(family, timeout=30)
-    assert not left
+    told, _ = process.communicate(timeout=600)
+    wait_for(lambda: over(family))
     reached = step_of(out)
-    assert step <= reached < 125, "it was in the middle"
+    assert step <= reached < STEPS, "it was in the middle"
     assert not (out / "summary.json").exists()
     assert "Traceback" not in told
     return reached, told
 
 
-@pytest.mark.usefixtures("ray_cluster")
 def test_a_run_that_is_stopped_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out, whole = tmp_path, tmp_path / "stopped", tmp_path / "whole"
-    write_features(folder / "features").to_csv(folder / "labels.csv", index=False)
-    assert main(arguments(folder, whole)) == 0  # undisturbed
+    write_features(folder / "features", shards=1).to_csv(folder / "labels.csv", index=False)
+    # Undisturbed, on a cluster like those of the others: sums depend on the number of threads.
+    process = start(folder, whole)
+    told, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, told
 
     process = start(folder, out)
     first, told = stopped(process, out, 7, signal.SIGTERM)
@@ -112,12 +114,12 @@ def test_a_run_that_is_stopped_goes_on_as_if_nothing_had_happened(
     assert not (out / "_lock.json").exists()
 
     process = start(folder, out)
-    second, told = stopped(process, out, max(40, first + 1), signal.SIGKILL)
+    second, told = stopped(process, out, max(25, first + 1), signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert (out / "_lock.json").exists()
 
     process = start(folder, out)
-    told, _ = process.communicate(timeout=240)
+    told, _ = process.communicate(timeout=600)
     assert process.returncode == 0, told
     went_on = re.search(r"goes on after epoch (\d+), step (\d+)", told)
     assert went_on, told
@@ -126,8 +128,8 @@ def test_a_run_that_is_stopped_goes_on_as_if_nothing_had_happened(
     assert int(went_on[1]) in {(second - 1) // 5, second // 5}
     assert "Traceback" not in told
     history = history_of(whole)
-    assert len(history["epochs"]) == 25
-    assert history["epochs"][-1]["step"] == 125
+    assert len(history["epochs"]) == EPOCHS
+    assert history["epochs"][-1]["step"] == STEPS
     assert history_of(out) == history
     expected, found = (pd.read_parquet(p / "predictions.parquet") for p in (whole, out))
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
