@@ -2,7 +2,8 @@
 
 ``crash`` kills its process, ``hang`` sleeps without a sign of life, ``bug`` raises what nobody
 expects, ``bad`` cannot be processed, ``slowN`` takes N tenths of a second; everything else gives
-one to three rows whose values depend on the name alone.
+one to three rows whose values depend on the name alone. Those with ``TALKMOS_TEST_HOLD`` in their
+names wait until the file ``TALKMOS_TEST_RELEASE`` exists, so that a test can act in the middle.
 """
 
 import os
@@ -51,6 +52,10 @@ class Fake:
             raise KeyError(name)
         if "bad" in name:
             raise VideoError("decode", "not_a_video", "The file is not a video.")
+        if (hold := os.environ.get("TALKMOS_TEST_HOLD")) and hold in name:
+            while not Path(os.environ["TALKMOS_TEST_RELEASE"]).exists():
+                time.sleep(0.05)
+                progress.beat("decode")
         if "slow" in name:
             time.sleep(int(name.partition("slow")[2].partition("_")[0]) / 10)
         seed = zlib.crc32(ref.video_id.encode())

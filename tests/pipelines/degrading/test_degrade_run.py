@@ -21,8 +21,7 @@ from pipelines.degrading.account import account
 from pipelines.degrading.config import DegradeConfig
 from pipelines.errors import UserInputError
 from tests.media import noise_images, write_video
-from tests.pipelines.test_kill import wait_for
-from tests.support import ROOT
+from tests.support import ROOT, over, wait_for
 
 pytestmark = pytest.mark.ray
 
@@ -226,15 +225,13 @@ def test_kill_of_the_driver_and_resume(tmp_path: Path) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
     process = start(corpus, out)
     shards = out / "made"
-    wait_for(lambda: shards.exists() and any(shards.glob("*.parquet")), 180)
+    wait_for(lambda: shards.exists() and any(shards.glob("*.parquet")))
     time.sleep(random.Random(4).random() / 2)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "manifest.parquet").exists()
-    wait_for(
-        lambda: not any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children)
-    )
+    wait_for(lambda: over(children))
     text, _ = start(corpus, out).communicate(timeout=400)
     assert f"finished {10 * EACH}" in text, text
     assert len(run(corpus, whole).made) == 10 * EACH
