@@ -111,12 +111,15 @@ def degrade(
         line.say(text)
     if virtual:
         with RunLock(store, run_id, wait=config.run.wait_lock):
+            # Again: there may be another corpus now, of a run that this one waited for.
+            _check_output(store, config.corpus.corpus, virtual=True)
             chosen = itertools.islice(plans.values(), config.run.limit)
             made = [Made(v) for plan in chosen for v in plan.variants]
             write_tables(store, made, config, virtual=True)  # 6
             show()
         return Degraded(made, [], without, None)
     with RunLock(store, run_id, wait=config.run.wait_lock):
+        _check_output(store, config.corpus.corpus, virtual=False)  # again, as above
         for folder in (FOLDER, VIDEOS):
             clean_leftovers(store, folder)
         todo_corpus = _versioned(plans.values())
@@ -188,6 +191,11 @@ def _check_output(store: Store, corpus: str, *, virtual: bool) -> None:
                     f"{store.display(name)} is there already, and not of this command: choose "
                     "another --out, or move it away"
                 )
+        if virtual and list_shards(store, FOLDER):
+            raise DegradeInputError(
+                f"{store.display('')} holds a stored corpus that is not finished, and this run "
+                "would make a virtual one: choose another --out"
+            )
         return
     try:
         record = json.loads(store.read_bytes(PLAN))

@@ -12,6 +12,7 @@ import yaml
 from actors.artefacts.registry import ARTEFACTS
 from jobs.degrade import main
 from pipelines.corpus import CorpusConfig, iter_corpus
+from pipelines.lock import RunLock
 
 Door = Callable[..., str]
 NO_SPLIT = ("--set", "splits.shares=[1,0,0]")
@@ -143,6 +144,38 @@ def test_outputs_of_another_kind_are_left_alone(
     (out / "run.json").write_text("{}")
     assert "holds features, scores or a training run" in refused("--out", out, "--virtual")
     assert {n: (out / n).read_bytes() for n in before} == before
+
+
+@pytest.mark.parametrize("kind", ["stored", "virtual"])
+def test_what_another_run_makes_during_the_wait_is_seen(
+    refused: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    plan = json.dumps({"format": "talkmos-degraded", "virtual": kind == "virtual"})
+    take = RunLock.acquire
+
+    def acquire(lock: RunLock) -> None:
+        (out / "plan.json").write_text(plan)
+        take(lock)
+
+    monkeypatch.setattr(RunLock, "acquire", acquire)
+    this = ["--virtual"] if kind == "stored" else []
+    assert f"holds a {kind} corpus" in refused("--out", out, "--wait-lock", *NO_SPLIT, *this)
+    assert [path.name for path in out.iterdir()] == ["plan.json"]
+    assert (out / "plan.json").read_text() == plan
+
+
+def test_a_stored_corpus_that_is_not_finished_does_not_become_a_virtual_one(
+    refused: Door, tmp_path: Path
+) -> None:
+    """A run that was killed has written no plan yet."""
+    shard = tmp_path / "out" / "made" / f"part-{'0' * 8}-{'0' * 16}.parquet"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(b"x")
+    message = refused("--out", tmp_path / "out", "--virtual", *NO_SPLIT)
+    assert "holds a stored corpus that is not finished" in message
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["made"]
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "manifest.parquet"])
