@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import ray
 
+from pipelines.messages import RunError
 from pipelines.reaper import watch
 from pipelines.resources import Cluster, ResourceError
 
@@ -39,6 +40,7 @@ def connected(
 
     Raises:
         ResourceError: No cluster answers at ``address``.
+        RunError: A local one does not start.
     """
     if ray.is_initialized():  # a caller's cluster: it stays as it is
         yield totals()
@@ -59,14 +61,22 @@ def connected(
     else:
         path = os.environ.get("PYTHONPATH", "")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), path]))
-        ray.init(
-            address="local",  # without it Ray would join whatever cluster it finds on this machine
-            num_cpus=local_cpus,
-            include_dashboard=False,
-            object_store_memory=object_store,
-            _temp_dir=_short_temp_dir(),
-            **common,
-        )
+        try:
+            ray.init(
+                address="local",  # without it Ray would join whatever cluster it finds here
+                num_cpus=local_cpus,
+                include_dashboard=False,
+                object_store_memory=object_store,
+                _temp_dir=_short_temp_dir(),
+                **common,
+            )
+        except Exception as error:  # Ray has no class of its own for this
+            ray.shutdown()
+            raise RunError(
+                f"Ray did not start on this machine: {_first_line(error)}. A machine that is too "
+                "busy, or short of memory or of disk space for temporary files, is the usual "
+                "cause: try again, or name a cluster with --address"
+            ) from error
     in_main = threading.current_thread() is threading.main_thread()
     if callable(terminated) and in_main:  # Ray has put its own in its place, which aborts
         signal.signal(signal.SIGTERM, terminated)
@@ -79,6 +89,10 @@ def connected(
         if reaper is not None and reaper.stdin is not None:
             reaper.stdin.close()
             reaper.wait()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _check_answers(address: str) -> None:

@@ -52,5 +52,11 @@ class VersionIndex:
         """Build from video id -> source version."""
         return cls.build(hash_texts(versions), hash_texts(versions.values()))
 
+    def digest(self) -> str:
+        """Return 16 hex digits that stand for these videos in these versions, in any order."""
+        whole = blake2b(self.ids.astype("<u8").tobytes(), digest_size=8)
+        whole.update(self.versions.astype("<u8").tobytes())
+        return whole.hexdigest()
+
 
 UNKNOWN_VERSION = np.uint64(hash_text(""))

@@ -40,7 +40,7 @@ from pipelines.sync_training.result import SUMMARY, keep
 from pipelines.sync_training.worker import train_on_ray
 from pipelines.todo import Todo, listed
 from pipelines.training import state
-from pipelines.training.record import stored_run
+from pipelines.training.record import finished_run, stored_run
 from pipelines.uris import strip_text
 from pipelines.version import CODE_VERSION
 
@@ -81,20 +81,20 @@ def train_sync(
     record = _Record(store, config, start_digest)
     with RunLock(store, run_id, wait=config.run.wait_lock):
         done = record.finished()
-        if done is not None:
-            line.say(
-                f"{store.display('')} holds this very run, finished: nothing to do (for other "
-                "videos choose another --out)"
-            )
-            return done
+        place = Store.at(config.crops) if config.crops else store
         todo = None if config.crops else _todo(config, store, run_id, line)  # 1
+        corpus = None if todo is None else todo.corpus.versions().digest()
+        index = read_index(place) if config.crops else None
+        if done is not None:
+            record.same_data(corpus, index)
+            line.say(f"{store.display('')} holds this very run, finished: nothing to do")
+            return done
         record.begin()
         with connected(address, local_cpus=local_cpus) as cluster:
             if todo is not None:
                 _crop(config, store, run_id, cluster, todo)  # 2
-            place = Store.at(config.crops) if config.crops else store
-            index = read_index(place)
-            record.data(index)
+            index = index or read_index(place)
+            record.data(index, corpus)
             task = _task(config, index, start)  # 3
             for text in task.split.told:
                 line.say(text)
@@ -198,32 +198,52 @@ class _Record:
 
     def finished(self) -> dict[str, Any] | None:
         """Return the summary when this run was finished before."""
-        if not self._store.exists(SUMMARY):
-            return None
-        summary: dict[str, Any] = json.loads(self._store.read_bytes(SUMMARY))
-        return summary
+        return finished_run(self._store, SUMMARY, SyncInputError)
+
+    def same_data(self, corpus: str | None, index: CropIndex | None) -> None:
+        """Hold what is given now against what a finished run learned from.
+
+        Args:
+            corpus: Digest of the corpus.
+            index: Crops of another output, instead of a corpus.
+
+        Raises:
+            SyncInputError: They are others.
+        """
+        stored = self._stored or {}
+        other = ""
+        if index is not None and index.digest != stored.get("data"):
+            other = "other crops than those given"
+        elif index is None and stored.get("corpus", corpus) != corpus:
+            other = "another corpus than the one given, or on other versions of its videos"
+        if other:
+            raise SyncInputError(
+                f"{self._store.display('')} holds a finished training on {other}: choose another "
+                "--out (with --crops its crops are used again)"
+            )
 
     def begin(self) -> None:
         """Write which run this is."""
         if self._stored is None:
             self._write({})
 
-    def data(self, index: CropIndex) -> None:
+    def data(self, index: CropIndex, corpus: str | None) -> None:
         """Write down on what is trained, or hold it against what was begun.
+
+        Args:
+            index: The crops.
+            corpus: Digest of the corpus that they were made of, None for crops made before.
 
         Raises:
             SyncInputError: Training began on other videos.
         """
         before = (self._stored or {}).get("data")
-        if before is None:
-            self._write({"data": index.digest})
-        elif before != index.digest and state.load_state(self._store) is not None:
+        if before not in (None, index.digest) and state.load_state(self._store) is not None:
             raise SyncInputError(
                 f"{self._store.display('')}: training began on other videos than there are crops "
                 "of now. Choose another --out (with --crops these crops are used again)"
             )
-        elif before != index.digest:
-            self._write({"data": index.digest})
+        self._write({"data": index.digest, "corpus": corpus})
 
     def _write(self, more: dict[str, Any]) -> None:
         self._stored = {

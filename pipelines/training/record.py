@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pipelines.training.config import TrainConfig
 
 KIND = "training"
+# What this product's chains leave behind and a training would write over or stand beside.
+OTHERS = ("summary.json", "plan.json", "metrics.json", "report.html")
 
 
 def stored_run(
@@ -35,6 +37,11 @@ def stored_run(
         TrainInputError: As ``error``: the output comes from something else.
     """
     if not store.exists("run.json"):
+        for name in OTHERS:
+            if store.exists(name):
+                raise error(
+                    f"{store.display(name)} does not come from {what}: choose another --out"
+                )
         return None, ""
     try:
         stored = json.loads(store.read_bytes("run.json"))
@@ -45,6 +52,26 @@ def stored_run(
         where = store.display("run.json")
         raise error(f"{where} does not come from {what}: choose another --out")
     return stored, "\n".join(f"  {change}" for change in differences(old, identity))
+
+
+def finished_run(store: Store, name: str, error: type[TrainInputError]) -> dict[str, Any] | None:
+    """Read the summary that a run wrote as its last deed, None where there is none.
+
+    Raises:
+        TrainInputError: As ``error``: it is damaged.
+    """
+    if not store.exists(name):
+        return None
+    try:
+        summary = json.loads(store.read_bytes(name))
+        if not isinstance(summary, dict):
+            raise ValueError("no object")
+    except ValueError:
+        raise error(
+            f"{store.display(name)} is damaged: choose another --out, or remove this file to "
+            "train again"
+        ) from None
+    return summary
 
 
 class TrainRecord:
@@ -78,10 +105,7 @@ class TrainRecord:
 
     def finished(self) -> dict[str, Any] | None:
         """Return the summary when this run was finished before."""
-        if not self._store.exists("summary.json"):
-            return None
-        summary: dict[str, Any] = json.loads(self._store.read_bytes("summary.json"))
-        return summary
+        return finished_run(self._store, "summary.json", TrainInputError)
 
     def begin(self) -> None:
         """Write what is known before training."""

@@ -374,6 +374,14 @@ def test_an_output_of_something_else(door: Door, record: str) -> None:
     assert "run.json does not come from a training run: choose another --out" in told
 
 
+@pytest.mark.parametrize(
+    "name", ["summary.json", "plan.json", "metrics.json", "report.html"]
+)  # such as scores, a corpus of known damage, features
+def test_what_another_command_wrote_is_no_output(door: Door, name: str) -> None:
+    told = said_of(door, {name: "{}"})
+    assert f"{name} does not come from a training run: choose another --out" in told
+
+
 def test_an_output_of_another_training(door: Door) -> None:
     record = '{"kind": "training", "identity": {"settings": {"training": {"epochs": 99}}}}'
     told = said_of(door, {"run.json": record})

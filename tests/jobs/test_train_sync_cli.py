@@ -97,6 +97,23 @@ def test_an_output_of_something_else(
     assert "does not come from a training of SyncNet" in told
 
 
+def test_what_another_command_wrote_is_no_output(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, crops: Path
+) -> None:
+    (tmp_path / "summary.json").write_text("{}")
+    told = said(capsys, "--crops", crops, "--out", tmp_path)
+    assert "summary.json does not come from a training of SyncNet: choose another --out" in told
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_crops_that_are_not_there_leave_nothing_behind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    told = said(capsys, "--crops", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert "nowhere" in told
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
 def test_an_output_of_another_training(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, crops: Path
 ) -> None:

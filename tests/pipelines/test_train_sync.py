@@ -1,6 +1,7 @@
 """Training SyncNet: crops, splits, the loop and its state, the whole chain on Ray."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -432,6 +433,10 @@ def test_from_videos_to_weights(tmp_path: Path, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert train_sync(config, str(out), address="auto") == summary
     assert "nothing to do" in capsys.readouterr().err
+    for path in sorted(videos.iterdir())[:1]:
+        os.utime(path, (1, 1))
+        with pytest.raises(SyncInputError, match="finished training on another corpus than the"):
+            train_sync(config, str(out), address="auto")
     other = config.model_copy(update={"training": config.training.model_copy(update={"steps": 6})})
     with pytest.raises(SyncInputError, match=r"training\.steps: 4 -> 6"):
         train_sync(other, str(out), address="auto")
