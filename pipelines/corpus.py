@@ -283,7 +283,7 @@ def _row(
     generator, speaker = matcher.names(path, known=all(given.values()))
     chain = _chain(config, record, where)
     if chain is not None:  # also for no step at all: it must be told where the version ends
-        chain = tuple(_with_version(step, folder) for step in chain)
+        chain = tuple(with_version(step, folder) for step in chain)
         version = f"{version or ''}+{chain_digest(chain)}"
     return VideoRef(
         text_of(record, config.id_column, where) or id_of(path),
@@ -310,7 +310,7 @@ def _chain(config: CorpusConfig, record: Record, where: str) -> Chain | None:
         ) from None
 
 
-def _with_version(step: Step, folder: str) -> Step:
+def with_version(step: Step, folder: str) -> Step:
     """Look at a local donor as it is now; of remote ones the manifest says what they were."""
     if step.donor is None or scheme_of(address := _address(step.donor, folder)):
         return step

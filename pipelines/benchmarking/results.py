@@ -92,12 +92,12 @@ def evaluator_key(**parts: Any) -> str:
 
 
 def _identity(variant: Variant) -> str:
-    # Without the version column, the address and the chain are all that is known of the content.
+    # The address and the chain too: a remote video may have no version.
     return digest(
         {
             "id": variant.video_id,
             "uri": variant.uri,
-            "version": variant.version,
+            "version": variant.content,
             "artefacts": variant.artefacts,
         }
     )

@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pipelines.benchmarking.errors import BenchmarkInputError
+from pipelines.benchmarking.manifest_table import NAME, NEEDED, absolute, contents_of, read_table
 from pipelines.benchmarking.plan import CLEAN, COMBINATION, Plan, read_plan
 from pipelines.storage import Store, strip_credentials
 from pipelines.uris import display_text, scheme_of
@@ -16,9 +17,8 @@ from pipelines.uris import display_text, scheme_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NAME = "manifest.parquet"
+N = TypeVar("N", int, float)
 SPLITS: Final = ("test", "val", "train", "all")
-_NEEDED: Final = ("video_id", "uri", "source", "type", "severity")
 _OPTIONAL: Final = ("seed", "split", "artefacts", "chain", "generator", "version")
 
 
@@ -36,7 +36,8 @@ class Variant:
         split: train, val or test; empty when the corpus has no splits.
         parts: Types of the artefacts in it.
         virtual: No file holds it: its artefacts are applied at decode.
-        version: Changes when the video does.
+        version: Of the video at ``uri``, by the manifest; empty where it says nothing.
+        content: Changes when what is seen and heard does: the file, the chain, the donor.
         artefacts: The chain as text, ``[]`` of clean videos in a virtual corpus; empty in a stored
             one, whose files hold the damage already.
     """
@@ -51,6 +52,7 @@ class Variant:
     parts: tuple[str, ...]
     virtual: bool
     version: str
+    content: str
     artefacts: str
 
 
@@ -65,7 +67,7 @@ class Corpus:
         variants: In the order of the manifest.
         clean: Source -> its clean video, also of a virtual corpus.
         manifest: The same rows as a manifest with absolute addresses.
-        digest: Changes when what is measured changes: ids, types, severities, versions.
+        digest: Changes when what is measured changes: ids, types, severities, contents.
         notes: What a person should know.
     """
 
@@ -100,9 +102,12 @@ def read_corpus(uri: str, split: str | None = None) -> Corpus:
             "jobs/degrade.py"
         )
     plan = read_plan(store)
-    table = _absolute(_table(store), base)
-    variants = _checked(_variants(table), plan, store.display(NAME))
-    chosen, used = _split(variants, split, store.display(NAME))
+    where, read = store.display(NAME), read_table(store)
+    table = absolute(read, base)
+    # Chains as they stand in the manifest: a corpus that moves with its donors stays the same.
+    contents = list(contents_of(read, table["uri"].to_pylist(), base, where))
+    variants = _checked(_variants(table, contents, where), plan, where)
+    chosen, used = _split(variants, split, where)
     clean = {variant.source: variant for variant in chosen if variant.type == CLEAN}
     notes = []
     without = sorted({v.source for v in chosen} - clean.keys())
@@ -113,8 +118,7 @@ def read_corpus(uri: str, split: str | None = None) -> Corpus:
         )
     if not clean:
         raise BenchmarkInputError(
-            f"{store.display(NAME)}: there is no clean video in the split {used}: nothing can be "
-            "compared"
+            f"{where}: there is no clean video in the split {used}: nothing can be compared"
         )
     rows = [i for i, v in enumerate(variants) if used in ("all", v.split)]
     return Corpus(
@@ -122,103 +126,59 @@ def read_corpus(uri: str, split: str | None = None) -> Corpus:
     )
 
 
-def _table(store: Store) -> "pa.Table":
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(pa.BufferReader(store.read_bytes(NAME)))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BenchmarkInputError(f"{store.display(NAME)} cannot be read: {error}") from None
-    missing = [name for name in _NEEDED if name not in table.column_names]
-    if missing:
-        raise BenchmarkInputError(
-            f"{store.display(NAME)} has no column {', '.join(missing)}: --corpus is the output "
-            "folder of jobs/degrade.py"
-        )
-    if not table.num_rows:
-        raise BenchmarkInputError(f"{store.display(NAME)} has no rows")
-    return table
-
-
-def _absolute(table: "pa.Table", base: str) -> "pa.Table":
-    """Make addresses independent of the manifest's folder, those of donors too."""
-    import pyarrow as pa
-
-    def address(text: str) -> str:
-        if scheme_of(text) or text.startswith("/"):
-            return text
-        return (
-            f"{base.rstrip('/')}/{text}"
-            if scheme_of(base)
-            else os.path.normpath(
-                os.path.join(base, text)  # noqa: PTH118 - keeps undecodable names
-            )
-        )
-
-    def chain(text: str | None) -> str | None:
-        if not text:
-            return text
-        try:
-            steps = json.loads(text)
-            return json.dumps(
-                [
-                    {**step, "donor": address(step["donor"])} if step.get("donor") else step
-                    for step in steps
-                ],
-                separators=(",", ":"),
-                ensure_ascii=False,
-            )
-        except (ValueError, AttributeError, TypeError):
-            where = display_text(f"{strip_credentials(base)}/{NAME}")
-            raise BenchmarkInputError(
-                f"{where}: {display_text(text, 60)!r} is no chain of artefacts"
-            ) from None
-
-    def put(name: str, values: list[Any]) -> "pa.Table":
-        place = table.schema.get_field_index(name)
-        return table.set_column(place, name, pa.array(values, pa.string()))
-
-    table = put("uri", [address(str(value)) for value in table["uri"].to_pylist()])
-    for name in ("artefacts", "chain"):
-        if name in table.column_names:
-            table = put(name, [chain(value) for value in table[name].to_pylist()])
-    return table
-
-
-def _variants(table: "pa.Table") -> list[Variant]:
-    names = [*_NEEDED, *(name for name in _OPTIONAL if name in table.column_names)]
+def _variants(table: "pa.Table", contents: Sequence[str], where: str) -> list[Variant]:
+    names = [*NEEDED, *(name for name in _OPTIONAL if name in table.column_names)]
     rows: list[dict[str, Any]] = table.select(names).to_pylist()
     found = []
-    for row in rows:
-        kind = str(row["type"])
-        severity = 0.0 if kind == CLEAN else row["severity"]
-        at_decode = row.get("artefacts") or ""
-        virtual = at_decode not in ("", "[]")
-        steps = json.loads(row.get("chain") or at_decode or "[]")
-        parts: tuple[str, ...] = (kind,)
-        if kind == COMBINATION:
-            parts = tuple(step["type"] for step in steps)
-            parts = parts or tuple(str(row.get("generator") or "").split("+"))
-        seed = row.get("seed")
-        if seed is None:
-            seed = steps[0].get("seed", 0) if len(steps) == 1 else 0
-        found.append(
-            Variant(
-                video_id=str(row["video_id"]),
-                uri=row["uri"],
-                source=str(row["source"]),
-                type=kind,
-                severity=None if severity is None else float(severity),
-                seed=int(seed),
-                split=str(row.get("split") or ""),
-                parts=() if kind == CLEAN else parts,
-                virtual=virtual,
-                version=str(row.get("version") or ""),
-                artefacts=at_decode,
-            )
-        )
+    for place, row in enumerate(rows):
+        try:
+            found.append(_variant(row, contents[place]))
+        except ValueError as error:
+            raise BenchmarkInputError(
+                f"{where}, row {place + 1} ({display_text(str(row['video_id']), 80)}): {error}"
+            ) from None
     return found
+
+
+def _variant(row: dict[str, Any], content: str) -> Variant:
+    """Read a row.
+
+    Raises:
+        ValueError: A cell is wrong; the message says which.
+    """
+    kind = str(row["type"])
+    severity = 0.0 if kind == CLEAN else row["severity"]
+    at_decode = row.get("artefacts") or ""
+    steps = json.loads(row.get("chain") or at_decode or "[]")
+    parts: tuple[str, ...] = (kind,)
+    if kind == COMBINATION:
+        parts = tuple(str(step.get("type")) for step in steps)
+        parts = parts or tuple(str(row.get("generator") or "").split("+"))
+    seed = row.get("seed")
+    if seed is None:
+        seed = steps[0].get("seed", 0) if len(steps) == 1 else 0
+    return Variant(
+        video_id=str(row["video_id"]),
+        uri=row["uri"],
+        source=str(row["source"]),
+        type=kind,
+        severity=None if severity is None else _number(float, severity, "severity"),
+        seed=_number(int, seed, "seed"),
+        split=str(row.get("split") or ""),
+        parts=() if kind == CLEAN else parts,
+        virtual=at_decode not in ("", "[]"),
+        version=str(row.get("version") or ""),
+        content=content,
+        artefacts=at_decode,
+    )
+
+
+def _number(kind: Callable[[Any], N], value: Any, name: str) -> N:
+    try:
+        return kind(value)
+    except (TypeError, ValueError, OverflowError):
+        text = display_text(repr(value), 40)
+        raise ValueError(f"{name} is not a number: {text}") from None
 
 
 def _checked(variants: list[Variant], plan: Plan, where: str) -> list[Variant]:
@@ -265,7 +225,7 @@ def _split(variants: list[Variant], split: str | None, where: str) -> tuple[list
 
 def _digest(variants: Sequence[Variant]) -> str:
     text = hashlib.sha256()
-    for key in sorted((v.video_id, v.type, str(v.severity), v.version) for v in variants):
+    for key in sorted((v.video_id, v.type, str(v.severity), v.content) for v in variants):
         text.update(json.dumps(key).encode() + b"\n")
     return text.hexdigest()[:16]
 

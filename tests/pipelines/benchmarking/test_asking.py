@@ -16,6 +16,7 @@ from pipelines.benchmarking.commands import Command, CommandJudge
 from pipelines.benchmarking.config import AskingConfig
 from pipelines.benchmarking.errors import BenchmarkInputError
 from pipelines.benchmarking.evaluation import Evaluation
+from pipelines.benchmarking.results import Results
 from pipelines.benchmarking.variants import Corpus, read_corpus
 from pipelines.storage import Store
 from tests.pipelines.benchmarking.corpora import PLAN, plan, rows, write
@@ -137,6 +138,21 @@ def test_another_command_has_answers_of_its_own(corpus: Corpus, tmp_path: Path) 
     two = run_command(corpus, "echo {video} 2", out, QUICK, never)
     assert set(map(str, one.scores.values())) == {"{'score': 1.0}"}
     assert set(map(str, two.scores.values())) == {"{'score': 2.0}"}
+
+
+def test_a_video_that_changed_is_asked_about_again(tmp_path: Path) -> None:
+    source = tmp_path / "clean.mov"
+    source.write_bytes(b"one")
+    records = rows(1, TYPES)
+    for record in records:
+        record |= {"uri": str(source), "artefacts": record["chain"]}
+    folder = str(write(tmp_path / "d", records, plan(TYPES)))
+    results = Results(Store.at(tmp_path / "out"), "key")
+    for variant in read_corpus(folder).variants:
+        results.add(variant, {"score": 1.0})
+    assert all(map(results.known, read_corpus(folder).variants))
+    source.write_bytes(b"another")
+    assert not any(map(results.known, read_corpus(folder).variants))
 
 
 @pytest.mark.parametrize(

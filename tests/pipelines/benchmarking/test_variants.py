@@ -8,7 +8,8 @@ import pytest
 
 from pipelines.benchmarking.errors import BenchmarkInputError
 from pipelines.benchmarking.plan import PlannedArtefact, check_claims, relation
-from pipelines.benchmarking.variants import limited, read_corpus
+from pipelines.benchmarking.variants import Corpus, Variant, limited, read_corpus
+from pipelines.corpus import CorpusConfig, iter_corpus
 from tests.pipelines.benchmarking.corpora import GRID, PLAN, plan, rows, write
 
 
@@ -36,7 +37,7 @@ def test_virtual_variants_keep_their_chain_with_absolute_donors(tmp_path: Path) 
         chain = json.loads(record["chain"])
         for step in chain:
             if step["type"] == "robot":
-                step["donor"] = "other.mp4"
+                step |= {"type": "foreign_sound", "donor": "other.mp4"}
         record["artefacts"] = record["chain"] = json.dumps(chain)
     corpus = read_corpus(str(write(tmp_path / "d", records)))
     clean, robot = corpus.variants[0], next(v for v in corpus.variants if v.type == "robot")
@@ -44,6 +45,82 @@ def test_virtual_variants_keep_their_chain_with_absolute_donors(tmp_path: Path) 
     assert robot.virtual
     assert json.loads(robot.artefacts)[0]["donor"] == str(tmp_path / "d/other.mp4")
     assert robot.artefacts in corpus.manifest["artefacts"].to_pylist()
+
+
+def virtual(folder: Path, chain: Any) -> Path:
+    """A clean video and a variant of it, with that chain."""
+    folder.mkdir(exist_ok=True)
+    records = rows(1, {"noise": PLAN["noise"]})[:2]
+    for record in records:
+        record |= {"uri": "a.mp4", "artefacts": "[]"}
+    records[1]["artefacts"] = chain if isinstance(chain, str) else json.dumps(chain)
+    return write(folder, records)
+
+
+def test_local_files_are_looked_at_when_the_corpus_is_read(tmp_path: Path) -> None:
+    foreign = {"type": "foreign_sound", "severity": 0.5, "donor": "b.mp4"}
+    folder = virtual(tmp_path / "d", [foreign])
+    (folder / "a.mp4").write_bytes(b"one")
+    (folder / "b.mp4").write_bytes(b"one")
+    before = read_corpus(str(folder))
+    again = read_corpus(str(folder))
+    assert (again.digest, again.variants) == (before.digest, before.variants)
+    (folder / "b.mp4").write_bytes(b"another")
+    heard = read_corpus(str(folder))
+    assert heard.digest != before.digest
+    assert [a.content == b.content for a, b in pairs(heard, before)] == [True, False]
+    (folder / "a.mp4").write_bytes(b"another")
+    shown = read_corpus(str(folder))
+    assert shown.digest != heard.digest
+    assert [a.content == b.content for a, b in pairs(shown, heard)] == [False, False]
+
+
+def pairs(a: Corpus, b: Corpus) -> list[tuple[Variant, Variant]]:
+    return list(zip(a.variants, b.variants, strict=True))
+
+
+def test_the_content_is_the_version_of_extraction(tmp_path: Path) -> None:
+    chain = [{"type": "foreign_sound", "severity": 0.5, "donor": "b.mp4"}]
+    folder = virtual(tmp_path / "d", chain)
+    (folder / "a.mp4").write_bytes(b"one")
+    (folder / "b.mp4").write_bytes(b"two")
+    refs = iter_corpus(CorpusConfig(corpus=str(folder / "manifest.parquet")))
+    assert [v.content for v in read_corpus(str(folder)).variants] == [ref.version for ref in refs]
+
+
+@pytest.mark.parametrize(
+    ("chain", "complaint"),
+    [
+        ([{"type": "blurr", "severity": 0.5}], "unknown artefact 'blurr'"),
+        ([{"type": "noise"}], "'severity' is missing"),
+        ([{"type": "noise", "severity": 7}], "a severity lies in"),
+        ([3], "is no chain of artefacts"),
+        ("noise", "is no chain of artefacts"),
+    ],
+)
+def test_chains_that_cannot_be_applied_are_refused(
+    tmp_path: Path, chain: Any, complaint: str
+) -> None:
+    with pytest.raises(BenchmarkInputError, match=complaint) as caught:
+        read_corpus(str(virtual(tmp_path / "d", chain)))
+    assert "manifest.parquet" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "complaint"),
+    [
+        ({"severity": "much"}, r"row 2 \(.*noise-0.2\): severity is not a number: 'much'"),
+        ({"seed": "x"}, r"row 1 \(.*clean\): seed is not a number: 'x'"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(
+    tmp_path: Path, column: dict[str, str], complaint: str
+) -> None:
+    records = rows(1, {"noise": PLAN["noise"]})
+    for record in records:
+        record.update(column)
+    with pytest.raises(BenchmarkInputError, match=complaint):
+        read_corpus(str(write(tmp_path / "d", records)))
 
 
 def test_a_limit_keeps_whole_sources(tmp_path: Path) -> None:
