@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--plan", metavar="YAML", help="settings, see docs/artefacts.md")
     what.add_argument("--seed", metavar="K", type=int, help="another seed deals otherwise")
-    what.add_argument("--limit", metavar="N", type=int, help="at most so many sources in this run")
+    what.add_argument(
+        "--limit", metavar="N", type=int, help="at most so many new sources in this run"
+    )
     what.add_argument(
         "--contact-sheet",
         action="store_true",

@@ -10,31 +10,35 @@
 8. Show    plan   -> contact sheet      N : 1      pipelines/degrading/contact_sheet.py (if asked)
 """
 
-import itertools
-import json
+import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from actors.types import VideoRef
 from pipelines.cluster import connected
 from pipelines.config import digest
+from pipelines.degrading.checks import check_output, check_sources
 from pipelines.degrading.config import DegradeConfig
 from pipelines.degrading.contact_sheet import check_source, write_contact_sheet
-from pipelines.degrading.plan import DegradeInputError, SourcePlan, deal
+from pipelines.degrading.plan import SourcePlan, deal
 from pipelines.degrading.processor import FOLDER, VIDEOS, DegradeFactory
-from pipelines.degrading.tables import FORMAT, LABELS, MANIFEST, PLAN, Made, write_tables
+from pipelines.degrading.tables import (
+    FORMAT,
+    Made,
+    listed_before,
+    write_tables,
+)
 from pipelines.failures import FailureTable
 from pipelines.keeper import Keeper
 from pipelines.ledger import Ledger
 from pipelines.lock import LockGuard, RunLock
-from pipelines.messages import RunContext
-from pipelines.paths import storable
+from pipelines.messages import PoolReport, RunContext
 from pipelines.pool import WorkerPool
 from pipelines.pool_run import run_pool
 from pipelines.progress import ProgressLine
+from pipelines.resources import Plan
 from pipelines.resources import plan as plan_resources
 from pipelines.shard_index import list_shards
 from pipelines.shards import clean_leftovers
@@ -42,7 +46,6 @@ from pipelines.spool import SpooledCorpus, spool_corpus
 from pipelines.storage import StorageError, Store
 from pipelines.summary import describe, summarise
 from pipelines.todo import Todo, listed
-from pipelines.uris import display_text, scheme_of, strip_credentials
 from pipelines.version import CODE_VERSION
 
 _USED = ["video_id", "source_version", "name", "uri", "digest", "reason", "message"]
@@ -57,12 +60,14 @@ class Degraded:
         missing: Variants that could not be made: id, reason, message.
         without_donor: Sources that lack a donor of sound -> types that they go without.
         summary: Of the run on the pool; None for a virtual corpus.
+        gone: How many variants the tables named before, and do not any more.
     """
 
     made: list[Made]
     missing: list[tuple[str, str, str]]
     without_donor: dict[str, tuple[str, ...]]
     summary: dict[str, Any] | None
+    gone: int
 
 
 def degrade(
@@ -93,10 +98,10 @@ def degrade(
     started = time.time()
     run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
     store = Store.at(out)
-    _check_output(store, config.corpus.corpus, virtual=virtual)
+    check_output(store, config.corpus.corpus, virtual=virtual)
     corpus, warnings = listed(config.corpus)  # 1
     sources = list(corpus)
-    _check_sources(store, sources, virtual=virtual)
+    check_sources(store, sources, virtual=virtual)
     plans = {plan.source.video_id: plan for plan in deal(sources, config)}  # 2
     if contact_source is not None:
         check_source(contact_source, plans.values())  # at once, not after hours
@@ -109,17 +114,16 @@ def degrade(
     line = ProgressLine(len(plans))
     for text in warnings:
         line.say(text)
-    if virtual:
-        with RunLock(store, run_id, wait=config.run.wait_lock):
-            # Again: there may be another corpus now, of a run that this one waited for.
-            _check_output(store, config.corpus.corpus, virtual=True)
-            chosen = itertools.islice(plans.values(), config.run.limit)
+    with RunLock(store, run_id, wait=config.run.wait_lock):
+        # Again: there may be another corpus now, of a run that this one waited for.
+        check_output(store, config.corpus.corpus, virtual=virtual)
+        before = listed_before(store)
+        if virtual:
+            chosen = _within(config.run.limit, plans.values(), set(before.values()))
             made = [Made(v) for plan in chosen for v in plan.variants]
             write_tables(store, made, config, virtual=True)  # 6
             show()
-        return Degraded(made, [], without, None)
-    with RunLock(store, run_id, wait=config.run.wait_lock):
-        _check_output(store, config.corpus.corpus, virtual=False)  # again, as above
+            return Degraded(made, [], without, None, _gone(before, made))
         for folder in (FOLDER, VIDEOS):
             clean_leftovers(store, folder)
         todo_corpus = _versioned(plans.values())
@@ -134,20 +138,7 @@ def degrade(
         if counts.todo:
             with connected(address, local_cpus=local_cpus) as cluster:
                 layout = plan_resources(cluster, config.resources)
-                line.say(describe(layout))
-                pool = WorkerPool(
-                    layout, DegradeFactory(config, store.raw_uri), config.run.limits, keeper
-                )
-                context = RunContext(
-                    run_id,
-                    store.raw_uri,
-                    digest({"format": FORMAT}),
-                    CODE_VERSION,
-                    config.run.shard_clips,
-                    config.run.flush_seconds,
-                    folder=FOLDER,
-                )
-                report = run_pool(config.run, pool, keeper, todo, lambda _: context)  # 4, 5
+                report = _make(config, layout, keeper, todo, run_id)  # 4, 5
         present = _stored(store)
         versions = {ref.video_id: ref.version for ref in todo_corpus}
         made, missing = _made(present, plans, versions)
@@ -161,87 +152,43 @@ def degrade(
         summary = summarise(
             counts, keeper, report=report, layout=layout, run_id=run_id, started=started
         )
-    return Degraded(made, missing, without, summary)
+    return Degraded(made, missing, without, summary, _gone(before, made))
 
 
-def _check_output(store: Store, corpus: str, *, virtual: bool) -> None:
-    """Refuse an output that is something else.
-
-    Raises:
-        DegradeInputError: It holds something else, or the other kind of corpus; or its videos would
-            be sources of the next run.
-    """
-    if corpus and not virtual:
-        base = corpus.rstrip("/") if scheme_of(corpus) else os.path.abspath(corpus)  # noqa: PTH100
-        below = store.raw_uri.removeprefix(f"{base}/").split("/")
-        inside = store.raw_uri.startswith(f"{base}/") and not any(p[:1] in "._" for p in below)
-        if inside or store.raw_uri == base:
-            raise DegradeInputError(
-                f"{store.display('')} lies in the corpus: the next run would take what this one "
-                "makes for clean videos. Choose another --out"
-            )
-    if store.exists("run.json"):
-        raise DegradeInputError(
-            f"{store.display('')} holds features, scores or a training run: choose another --out"
-        )
-    if not store.exists(PLAN):
-        for name in (MANIFEST, LABELS):
-            if store.exists(name):
-                raise DegradeInputError(
-                    f"{store.display(name)} is there already, and not of this command: choose "
-                    "another --out, or move it away"
-                )
-        if virtual and list_shards(store, FOLDER):
-            raise DegradeInputError(
-                f"{store.display('')} holds a stored corpus that is not finished, and this run "
-                "would make a virtual one: choose another --out"
-            )
-        return
-    try:
-        record = json.loads(store.read_bytes(PLAN))
-        known = record["format"] == FORMAT
-        was_virtual = bool(record["virtual"])
-    except (ValueError, KeyError, TypeError):
-        known = was_virtual = False
-    if not known:
-        raise DegradeInputError(
-            f"{store.display(PLAN)} is damaged or not ours: choose another --out, or remove it"
-        )
-    if was_virtual != virtual:
-        kinds = ("virtual", "stored") if was_virtual else ("stored", "virtual")
-        raise DegradeInputError(
-            f"{store.display('')} holds a {kinds[0]} corpus, and this run would make a {kinds[1]} "
-            "one: choose another --out"
-        )
+def _make(
+    config: DegradeConfig, layout: Plan, keeper: Keeper, todo: Todo, run_id: str
+) -> PoolReport:
+    """Make what is to be done on the pool."""
+    keeper.line.say(describe(layout))
+    uri = keeper.store.raw_uri
+    pool = WorkerPool(layout, DegradeFactory(config, uri), config.run.limits, keeper)
+    context = RunContext(
+        run_id,
+        uri,
+        digest({"format": FORMAT}),
+        CODE_VERSION,
+        config.run.shard_clips,
+        config.run.flush_seconds,
+        folder=FOLDER,
+    )
+    return run_pool(config.run, pool, keeper, todo, lambda _: context)
 
 
-def _check_sources(store: Store, sources: list[VideoRef], *, virtual: bool) -> None:
-    """Refuse sources that are themselves made, or that no manifest can name.
+def _within(
+    limit: int | None, plans: Iterable[SourcePlan], before: set[str]
+) -> Iterator[SourcePlan]:
+    """Yield what the tables have already and, as in a stored corpus, so many more sources."""
+    left = math.inf if limit is None else limit
+    for plan in plans:
+        if plan.source.video_id in before:
+            yield plan
+        elif left > 0:
+            left -= 1
+            yield plan
 
-    Raises:
-        DegradeInputError: Names one.
-    """
-    for ref in sources:
-        if ref.artefacts:
-            raise DegradeInputError(
-                f"{display_text(ref.video_id)} is itself a virtual variant: degrade clean videos"
-            )
-        if not virtual and ref.uri.startswith(f"{store.raw_uri}/{VIDEOS}"):
-            raise DegradeInputError(
-                f"{display_text(ref.video_id)} lies among the videos of --out: give the clean "
-                "videos alone as --corpus"
-            )
-        if virtual and ref.uri != storable(ref.uri):
-            raise DegradeInputError(
-                f"the name of {display_text(ref.video_id)} is not UTF-8, so no manifest can hold "
-                "it: rename the file, or make a stored corpus"
-            )
-        if virtual and scheme_of(ref.uri) and ref.uri != strip_credentials(ref.uri):
-            raise DegradeInputError(
-                f"the address of {display_text(ref.video_id)} is a signed link, or holds a "
-                "password or a query, which no manifest may keep: give plain addresses, such as "
-                "s3://…, or make a stored corpus"
-            )
+
+def _gone(before: Iterable[str], made: Iterable[Made]) -> int:
+    return len(set(before).difference(one.variant.video_id for one in made))
 
 
 def _versioned(plans: Iterable[SourcePlan]) -> SpooledCorpus:

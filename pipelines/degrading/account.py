@@ -35,6 +35,11 @@ def account(done: "Degraded", out: str) -> str:
     split = Counter(one.variant.side for one in done.made)
     shares = ", ".join(f"{split[side]} {side}" for side in SIDES if split[side])
     lines.append(f"{len(done.made)} {kind} of {len(sources)} sources ({shares or 'none'})")
+    if done.gone:
+        lines.append(
+            f"{done.gone} variants that manifest and labels named before are in them no more: the "
+            "plan or the corpus has changed"
+        )
     lines += _missing(done)
     if done.without_donor:
         types = sorted({name for names in done.without_donor.values() for name in names})

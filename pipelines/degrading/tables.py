@@ -14,7 +14,7 @@ from actors.artefacts.chain import CLEAN_SCORE, Step, chain_text
 from actors.artefacts.registry import ARTEFACTS
 from model.tasks import TASKS
 from pipelines.degrading.config import DegradeConfig
-from pipelines.degrading.plan import Variant
+from pipelines.degrading.plan import DegradeInputError, Variant
 from pipelines.storage import Store, strip_credentials
 from pipelines.uris import scheme_of
 from pipelines.version import CODE_VERSION
@@ -105,6 +105,28 @@ def _manifest_row(one: Made) -> dict[str, Any]:
 def _lasting(step: Step) -> Step:
     """Leave out what grows old: local donors, like local sources, are looked at when read."""
     return step if step.donor is None or scheme_of(step.donor) else replace(step, donor_version="")
+
+
+def listed_before(store: Store) -> dict[str, str]:
+    """Return variant -> source of the manifest that is there, empty when there is none.
+
+    Raises:
+        DegradeInputError: It is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not store.exists(MANIFEST):
+        return {}
+    columns = ["video_id", "source"]
+    try:
+        table = pq.ParquetFile(pa.BufferReader(store.read_bytes(MANIFEST))).read(columns)
+        names, sources = (table[column].to_pylist() for column in columns)
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        raise DegradeInputError(
+            f"{store.display(MANIFEST)} is damaged ({error}): remove it and run again"
+        ) from None
+    return dict(zip(names, sources, strict=True))
 
 
 def labels(made: Iterable[Made]) -> str:

@@ -267,6 +267,47 @@ def test_a_limit_leaves_the_rest_for_later_and_changes_no_variant(
     pd.testing.assert_frame_equal(some, full[full["source"].isin(some["source"])])
 
 
+def test_a_limit_takes_nothing_out_of_a_virtual_corpus(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It counts new sources, as that of a stored corpus does."""
+    out, full = tmp_path / "v", tmp_path / "full"
+    job = ("--corpus", corpus, "--virtual", *NO_SPLIT)
+
+    def sources() -> list[str]:
+        return list(pd.read_parquet(out / "manifest.parquet")["source"].unique())
+
+    make(*job, "--out", out, "--limit", "2")
+    assert len(sources()) == 2
+    make(*job, "--out", out, "--limit", "1")
+    assert len(sources()) == 3
+    make(*job, "--out", out)
+    make(*job, "--out", full)
+    for name in ("manifest.parquet", "labels.csv"):
+        assert (out / name).read_bytes() == (full / name).read_bytes()
+    make(*job, "--out", out, "--limit", "1")
+    assert (out / "manifest.parquet").read_bytes() == (full / "manifest.parquet").read_bytes()
+    assert "no more" not in capsys.readouterr().out
+
+
+def test_what_leaves_the_tables_is_told(
+    refused: Door, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "v"
+    job = ("--corpus", corpus, "--out", out, "--virtual", *NO_SPLIT)
+    make(*job)
+    capsys.readouterr()
+    make(*job, "--set", "leave_out=[blur]")
+    told = "variants that manifest and labels named before are in them no more"
+    assert f"{6 * 5} {told}" in capsys.readouterr().out
+    (corpus / "s0" / "v0.mp4").unlink()
+    make(*job, "--set", "leave_out=[blur]", "--limit", "1")
+    assert f"{5 * (len(ARTEFACTS) - 1) + 1} {told}" in capsys.readouterr().out
+    (out / "manifest.parquet").write_bytes(b"x")
+    assert "manifest.parquet is damaged" in refused("--out", out, "--virtual", *NO_SPLIT)
+    assert (out / "manifest.parquet").read_bytes() == b"x"
+
+
 def test_names_that_no_manifest_can_hold_are_told(refused: Door, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()
