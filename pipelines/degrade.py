@@ -10,6 +10,7 @@
 8. Show    plan   -> contact sheet      N : 1      pipelines/degrading/contact_sheet.py (if asked)
 """
 
+import itertools
 import math
 import os
 import time
@@ -23,7 +24,13 @@ from pipelines.degrading.checks import check_output, check_sources
 from pipelines.degrading.config import DegradeConfig
 from pipelines.degrading.contact_sheet import check_source, write_contact_sheet
 from pipelines.degrading.plan import SourcePlan, deal
-from pipelines.degrading.processor import FOLDER, VIDEOS, DegradeFactory
+from pipelines.degrading.processor import (
+    FOLDER,
+    VIDEOS,
+    DegradeFactory,
+    folder_of,
+    is_variant,
+)
 from pipelines.degrading.tables import (
     FORMAT,
     Made,
@@ -145,7 +152,8 @@ def degrade(
         guard()
         write_tables(store, made, config, virtual=False)  # 6
         # Before the rows that name them go: a run that is killed here leaves no video behind.
-        for uri in _unneeded(present, versions):  # 7
+        orphans = _orphans((info.name for info in store.iter_objects(VIDEOS)), present, versions)
+        for uri in itertools.chain(_unneeded(present, versions), orphans):  # 7
             store.delete(uri)
         keeper.settle(todo_corpus)
         show()
@@ -235,6 +243,23 @@ def _unneeded(rows: list[dict[str, Any]], versions: dict[str, str]) -> set[str]:
             replaced = row["video_id"] in now and versions[row["video_id"]] != row["source_version"]
             (go if replaced else stay).add(row["uri"])
     return go - stay
+
+
+def _orphans(
+    stored: Iterable[str], rows: list[dict[str, Any]], sources: Iterable[str]
+) -> list[str]:
+    """Return the videos that no row names: a run was killed after it had stored them.
+
+    Only what bears the name of a variant, in the folder of a source: other files are not ours.
+    """
+    named = {row["uri"] for row in rows}
+    folders = {f"{VIDEOS}{folder_of(name)}" for name in sources}
+    found = []
+    for uri in stored:
+        folder, _, file = uri.rpartition("/")
+        if uri not in named and folder in folders and is_variant(file):
+            found.append(uri)
+    return found
 
 
 def _made(

@@ -2,15 +2,17 @@
 
 import hashlib
 import io
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from actors.artefacts.registry import ARTEFACTS
 from actors.errors import VideoError
 from actors.types import Row, Timings, VideoRef
 from pipelines.degrading.config import DegradeConfig
-from pipelines.degrading.plan import read_text
+from pipelines.degrading.plan import CLEAN, read_text
 from pipelines.messages import Processor, ProcessorInfo, Progress, RunContext, VideoEnd
 from pipelines.processors import limit_threads
 from pipelines.storage import StorageError, Store, open_uri
@@ -45,6 +47,17 @@ def folder_of(video_id: str) -> str:
     if plain:
         return video_id
     return f"_{hashlib.blake2b(video_id.encode(), digest_size=16).hexdigest()}"
+
+
+def is_variant(file: str) -> bool:
+    """Say whether a file bears a name that is given here: of a variant, without its folder."""
+    stem, dot, suffix = file.rpartition(".")
+    if not dot or suffix != "mov":
+        return False
+    steps = [step.rpartition("-") for step in stem.split("+")]
+    return stem == CLEAN or all(
+        kind in ARTEFACTS and re.fullmatch(r"\d{3}|1000", severity) for kind, _, severity in steps
+    )
 
 
 def made_schema() -> "pa.Schema":

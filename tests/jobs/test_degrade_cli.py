@@ -10,9 +10,14 @@ import pytest
 import yaml
 
 from actors.artefacts.registry import ARTEFACTS
+from actors.types import VideoRef
 from jobs.degrade import main
 from pipelines.corpus import CorpusConfig, iter_corpus
+from pipelines.degrading.processor import folder_of
+from pipelines.failures import FailureTable
+from pipelines.leases import Failure
 from pipelines.lock import RunLock
+from pipelines.storage import Store
 
 Door = Callable[..., str]
 NO_SPLIT = ("--set", "splits.shares=[1,0,0]")
@@ -306,6 +311,37 @@ def test_what_leaves_the_tables_is_told(
     (out / "manifest.parquet").write_bytes(b"x")
     assert "manifest.parquet is damaged" in refused("--out", out, "--virtual", *NO_SPLIT)
     assert (out / "manifest.parquet").read_bytes() == b"x"
+
+
+def test_videos_of_a_killed_run_with_another_plan_are_removed_and_no_others(
+    tmp_path: Path,
+) -> None:
+    folder, out, names = tmp_path / "clean", tmp_path / "out", ("a/v0", "x" * 300)
+    folder.mkdir()
+    (folder / "v.mp4").write_bytes(b"x")
+    rows = [{"video_id": name, "uri": str(folder / "v.mp4")} for name in names]
+    pd.DataFrame(rows).to_csv(tmp_path / "m.csv", index=False)
+    left = [
+        f"{folder_of(name)}/{variant}.mov"
+        for name in names
+        for variant in ("clean", "blur-400", "noise-1000", "noise-050+blur-800")
+    ]
+    others = ["a/v0/mine.mov", "a/v0/take-400.mov", "a/v0/blur-4.mov", "a/v0/blur-400.mp4"]
+    others += ["a/v0/blur-400+mine.mov", "a/blur-400.mov", "b/blur-400.mov", "a/v0/b/clean.mov"]
+    for name in (*left, *others):
+        path = out / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    # Nothing is to do, so no cluster is started.
+    failures = FailureTable("killed")
+    for name in names:
+        ref = VideoRef(name, "", version="")
+        failures.add(Failure(ref, "decode", "not_a_video", "It is none.", 1))
+    failures.flush(Store.at(out))
+    make("--corpus", tmp_path / "m.csv", "--out", out, *NO_SPLIT, "--set", "leave_out=[blur]")
+    videos = out / "videos"
+    found = {str(path.relative_to(videos)) for path in videos.rglob("*") if path.is_file()}
+    assert found == set(others)
 
 
 def test_names_that_no_manifest_can_hold_are_told(refused: Door, tmp_path: Path) -> None:
