@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from model.config import Config
 from pipelines.errors import UserInputError
+from pipelines.uris import display_text
 
 C = TypeVar("C", bound=Config)
 
@@ -63,8 +64,13 @@ def _read_yaml(file: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: is not UTF-8 text") from None
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        tree = _parsed(text)
+    except _TwiceError as twice:
+        raise ConfigError(
+            f"{file}: line {twice.line}: {twice.key} is given twice (first in line {twice.first}): "
+            "keep one of them"
+        ) from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{file}: is not YAML: {_yaml_problem(error)}") from None
     if tree is None:
         return {}
@@ -83,7 +89,46 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _yaml_problem(error: yaml.YAMLError) -> str:
+class _TwiceError(Exception):
+    """A section has a key twice, of which YAML readers silently drop the first."""
+
+    def __init__(self, key: yaml.ScalarNode, first: yaml.ScalarNode) -> None:
+        super().__init__(key.value)
+        self.key = display_text(key.value)
+        self.line, self.first = key.start_mark.line + 1, first.start_mark.line + 1
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML without keys that come twice."""
+
+    # As the text is, before merge keys (<<) add what a section may override.
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        assert node is not None
+        seen: dict[tuple[str, str], yaml.ScalarNode] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                first = seen.setdefault((key.tag, key.value), key)
+                if first is not key:
+                    raise _TwiceError(key, first)
+        return node
+
+
+def _parsed(text: str) -> Any:
+    """Read YAML.
+
+    Raises:
+        yaml.YAMLError, _TwiceError: It is none, or a key comes twice.
+        ValueError: A value is of no known form, such as the date 2026-13-45.
+    """
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _yaml_problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return str(error)
@@ -97,8 +142,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise ConfigError(f"--set {override}: expected section.setting=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = _parsed(text)
+    except _TwiceError as twice:
+        raise ConfigError(f"--set {override}: {twice.key} is given twice: keep one") from None
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {override}: the value is not YAML") from None
     node = tree
     for part in parts[:-1]:

@@ -1,5 +1,6 @@
 """The door: every wrong setting gets one clear line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,47 @@ def test_wrong_files_are_explained(tmp_path: Path, text: str, says: str) -> None
     file.write_text(text)
     with pytest.raises(ConfigError, match=says):
         load_config(Root, str(file), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "count: 1\ndecode: {hop_s: 3}\ncount: 2\n",
+            "line 3: count is given twice (first in line 1)",
+        ),
+        (
+            "decode:\n  hop_s: 3\n  mode: a\n  'hop_s': 3\n",
+            "line 4: hop_s is given twice (first in",
+        ),
+        ("decode: {mode: a, mode: a}", "line 1: mode is given twice"),
+        ("decode: {mode, mode}", "line 1: mode is given twice"),
+        ("count: 2026-13-45", "is not YAML: month must be in 1..12"),
+    ],
+)
+def test_a_key_that_comes_twice_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(f"{file}: {says}")):
+        load_config(Root, str(file), [])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("decode={mode: a, mode: b}", "mode is given twice"),
+        ("count=2026-13-45", "the value is not YAML"),
+    ],
+)
+def test_an_override_is_read_as_a_file_is(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"--set {override}: {says}")):
+        load_config(Root, None, [override])
+
+
+def test_a_section_may_change_what_it_merges(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("decode: {<<: &base {hop_s: 3, mode: a}, <<: *base, mode: b}\n")
+    assert load_config(Root, str(file), []).decode == Inner(hop_s=3, mode="b")
 
 
 def test_missing_file_is_explained() -> None:
