@@ -89,7 +89,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--retry-failed", action="store_true", help="try videos again that failed before"
     )
-    p.add_argument("--max-failures", metavar="N|P%%", help="status 1 when more videos fail")
+    p.add_argument("--max-failures", metavar="N|P%", help="status 1 when more videos fail")
+    p.add_argument(
+        "--wait-lock", action="store_true", help="wait for another run on the same output"
+    )
     ruler = p.add_argument_group("ruler, see docs/benchmark.md")
     ruler.add_argument("--tolerance", type=float, metavar="T", help="least fall, in points")
     ruler.add_argument("--alpha", type=float, metavar="A", help="level of detection (0.05)")
@@ -110,6 +113,7 @@ def overrides(args: argparse.Namespace) -> list[str]:
             "limit": args.limit,
             "name": args.name,
             "speaks_for": claims or None,
+            "wait_lock": args.wait_lock or None,
             "ruler.tolerance": args.tolerance,
             "ruler.alpha": args.alpha,
             "ruler.rounds": args.rounds,
@@ -131,6 +135,7 @@ def scoring(args: argparse.Namespace) -> list[str]:
         "features": args.features,
         "resources.workers": args.workers,
         "run.retry_failed": args.retry_failed or None,
+        "run.wait_lock": args.wait_lock or None,
     }
     return [*as_overrides(weights), *as_overrides(direct), *args.set]
 
@@ -182,7 +187,7 @@ def _benchmark(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from pipelines.benchmark import compared
 
-    print(compared(args.compare, args.out).text)
+    print(compared(args.compare, args.out, wait=args.wait_lock).text)
     return OK
 
 

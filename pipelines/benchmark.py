@@ -7,8 +7,9 @@
 3. Lay out  scores -> curves by artefact and task   N : M      pipelines/benchmarking/cells.py
 4. Measure  curves -> figures with intervals        M : M      pipelines/benchmarking/measuring.py
                                                                and scopes.py, by model/ruler*.py
-5. Write    tables, summary                                    pipelines/benchmarking/output.py
-6. Compare  evaluators beside each other            1 : E      outputs of earlier runs
+5. Write    tables, summary                                    pipelines/benchmarking/output.py,
+                                                               where ownership.py allows it
+6. Compare  evaluators beside each other            1 : E      outputs of earlier runs: earlier.py
 7. Tell     report, account                                    pipelines/report/benchmark*.py
 """
 
@@ -21,24 +22,20 @@ from typing import Any
 from pipelines.benchmarking.asked import call_function, call_peer, run_command
 from pipelines.benchmarking.cells import make_cells
 from pipelines.benchmarking.config import BenchmarkConfig
+from pipelines.benchmarking.earlier import read_benchmark
 from pipelines.benchmarking.errors import BenchmarkInputError
 from pipelines.benchmarking.evaluation import SINGLE, Evaluation
 from pipelines.benchmarking.making import VariantMaker
 from pipelines.benchmarking.measuring import measure_cells
-from pipelines.benchmarking.output import (
-    REPORT,
-    Benchmark,
-    check_output,
-    read_benchmark,
-    summarised,
-    write_benchmark,
-)
+from pipelines.benchmarking.output import REPORT, Benchmark, summarised, write_benchmark
+from pipelines.benchmarking.ownership import Given, check_output, claim
 from pipelines.benchmarking.plan import check_claims
 from pipelines.benchmarking.scored import read_scores, score_variants
 from pipelines.benchmarking.variants import Corpus, limited, read_corpus
 from pipelines.lock import RunLock
 from pipelines.messages import ProcessorFactory
-from pipelines.storage import Store
+from pipelines.storage import Store, strip_credentials
+from pipelines.uris import scheme_of, strip_text
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,24 @@ class Evaluator:
     peer: str | None = None
     settings: Sequence[str] = field(default_factory=tuple)
     settings_file: str | None = None
+
+    @property
+    def given(self) -> Given:
+        """The one that was given, by its name.
+
+        Raises:
+            BenchmarkInputError: There is none.
+        """
+        for kind, uri in (("checkpoint", self.checkpoint), ("scores", self.scores)):
+            if uri is not None:
+                path = uri if scheme_of(uri) else os.path.abspath(uri)  # noqa: PTH100 - a URI
+                return Given(kind, strip_credentials(path))
+        for kind, text in (("command", self.command), ("callable", self.function)):
+            if text is not None:
+                return Given(kind, strip_text(text))
+        if self.peer is not None:
+            return Given("peer", self.peer)
+        raise BenchmarkInputError("no evaluator was given")
 
 
 @dataclass(frozen=True)
@@ -112,11 +127,12 @@ def benchmark(
     corpus = read_corpus(config.corpus, config.split)  # 1
     if config.limit is not None:
         corpus = limited(corpus, config.limit)
-    store = Store.at(out)
-    check_output(store)
+    store, given = Store.at(out), who.given
+    check_output(store, given)
     others = [read_benchmark(uri, corpus.digest) for uri in compare]
-    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
-    with RunLock(store, run_id):
+    with RunLock(store, _run_id(started), wait=config.wait_lock):
+        check_output(store, given)  # another run may have written since
+        claim(store, given)
         found = _scores(config, who, corpus, store, address=address, factory=factory)  # 2
         tasks = _tasks(found, config)
         if claims:
@@ -127,7 +143,7 @@ def benchmark(
                 f"{corpus.where}, split {corpus.split}: there is no variant of a clean video"
             )
         measured = measure_cells(cells, config.ruler)  # 4
-        done = summarised(corpus, found, measured, config, started)
+        done = summarised(corpus, found, measured, config, given=given.what, started=started)
         write_benchmark(store, done, corpus, found)  # 5
         everybody = [done, *others]  # 6
         store.write_bytes(REPORT, benchmark_report(everybody).encode())  # 7
@@ -139,12 +155,18 @@ def benchmark(
     )
 
 
-def compared(outputs: Sequence[str], out: str) -> Told:
+def compared(outputs: Sequence[str], out: str, *, wait: bool = False) -> Told:
     """Put outputs of earlier runs beside each other in a report, without measuring anything.
 
+    Args:
+        outputs: Of earlier runs.
+        out: Of the report; none of them.
+        wait: For another run on the same output.
+
     Raises:
-        BenchmarkInputError: One is missing, or they are about different videos.
-        StorageError: One cannot be read.
+        BenchmarkInputError: One is missing, or they are about different videos; the output holds
+            an evaluator or something else.
+        StorageError, LockHeld: One cannot be read, the output cannot be written.
     """
     from pipelines.report.benchmark import benchmark_report
     from pipelines.report.benchmark_text import account
@@ -154,9 +176,16 @@ def compared(outputs: Sequence[str], out: str) -> Told:
         first = everybody[0].summary["corpus"]["digest"] if everybody else None
         everybody.append(read_benchmark(uri, first))
     store = Store.at(out)
-    check_output(store)
-    store.write_bytes(REPORT, benchmark_report(everybody).encode())
+    check_output(store, None)
+    with RunLock(store, _run_id(time.time()), wait=wait):
+        check_output(store, None)
+        claim(store, None)
+        store.write_bytes(REPORT, benchmark_report(everybody).encode())
     return Told(everybody[0].summary, account(everybody, store.display(REPORT)), 0, 0)
+
+
+def _run_id(started: float) -> str:
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
 
 
 def _scores(

@@ -41,5 +41,6 @@ class BenchmarkConfig(Config):
         description="tasks and groups of artefacts that a single number stands for; default: those "
         "of the peer, else overall",
     )
+    wait_lock: bool = Field(False, description="wait for another run on the same output")
     ruler: RulerConfig = RulerConfig()
     asking: AskingConfig = AskingConfig()

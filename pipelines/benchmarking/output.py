@@ -1,4 +1,4 @@
-"""What a benchmark run writes: tables, summary, and reading it again for comparison."""
+"""What a benchmark run writes: tables and summary."""
 
 import io
 import json
@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.benchmarking.book import flat
 from pipelines.benchmarking.config import BenchmarkConfig
-from pipelines.benchmarking.errors import BenchmarkInputError
 from pipelines.benchmarking.evaluation import SINGLE, Evaluation
 from pipelines.benchmarking.measuring import Measured
 from pipelines.benchmarking.variants import Corpus
 from pipelines.storage import Store
-from pipelines.uris import display_text
 from pipelines.version import CODE_VERSION
 
 if TYPE_CHECKING:
@@ -50,9 +48,15 @@ class Benchmark:
 
 
 def summarised(
-    corpus: Corpus, found: Evaluation, measured: Measured, config: BenchmarkConfig, started: float
+    corpus: Corpus,
+    found: Evaluation,
+    measured: Measured,
+    config: BenchmarkConfig,
+    *,
+    given: str,
+    started: float,
 ) -> Benchmark:
-    """Compose what is told of a run."""
+    """Compose what is told of a run; ``given``: the evaluator as the command names it."""
     reasons = Counter(miss.reason for miss in found.misses)
     summary = {
         "format": FORMAT,
@@ -63,6 +67,7 @@ def summarised(
         "evaluator": {
             "name": config.name or found.name,
             "kind": found.kind,
+            "given": given,
             "tasks": list(found.tasks),
             "speaks_for": list(found.speaks_for) if SINGLE in found.tasks else None,
             "demonstration": found.demonstration,
@@ -168,65 +173,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-# --- reading
-
-
-def read_benchmark(uri: str, digest: str | None = None) -> Benchmark:
-    """Read the output of an earlier run.
-
-    Args:
-        uri: Its folder.
-        digest: Of the corpus that it must be about; None: of any.
-
-    Raises:
-        BenchmarkInputError: There is none, or it is about other videos.
-        StorageError: It cannot be read.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    store = Store.at(uri)
-    if not store.exists(SUMMARY):
-        raise BenchmarkInputError(
-            f"--compare {store.display('')}: there is no {SUMMARY}; name the --out of a "
-            "jobs/benchmark.py that has ended"
-        )
-    try:
-        summary = json.loads(store.read_bytes(SUMMARY))
-        known = summary["format"] == FORMAT and summary["schema_version"] == SCHEMA_VERSION
-    except (ValueError, KeyError, TypeError):
-        known = False
-    if not known:
-        raise BenchmarkInputError(
-            f"--compare {store.display(SUMMARY)} was not written by this version of "
-            "jobs/benchmark.py: measure the evaluator again"
-        )
-    there = summary["corpus"]
-    if digest is not None and there["digest"] != digest:
-        raise BenchmarkInputError(
-            f"--compare {store.display('')} was measured on other videos "
-            f"({display_text(there['where'])}, split {there['split']}, {there['videos']} videos): "
-            "evaluators are comparable on the same ones only"
-        )
-    tables = []
-    for name in (CURVES, FAILURES):
-        try:
-            tables.append(pq.read_table(pa.BufferReader(store.read_bytes(name))).to_pylist())
-        except (pa.ArrowInvalid, OSError) as error:
-            raise BenchmarkInputError(f"{store.display(name)} cannot be read: {error}") from None
-    return Benchmark(summary, tables[0], tables[1])
-
-
-def check_output(store: Store) -> None:
-    """Refuse an output that is something else.
-
-    Raises:
-        BenchmarkInputError: It holds features, scores or a training run.
-    """
-    if store.exists("run.json") or store.exists("plan.json"):
-        raise BenchmarkInputError(
-            f"{store.display('')} holds something else than a benchmark (run.json or plan.json): "
-            "choose another --out"
-        )

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,8 @@ import pytest
 
 from jobs.benchmark import main
 from pipelines.benchmarking.peers import PEERS
+from pipelines.lock import RunLock
+from pipelines.storage import Store
 from tests.pipelines.benchmarking.corpora import PLAN, planted, rows, write, write_scores
 
 
@@ -95,6 +98,145 @@ def test_evaluators_beside_each_other_without_measuring(
     # Another part of the corpus is not comparable.
     assert run(corpus, tmp_path / "e", "--scores", five, "--compare", a) == 2
     assert "was measured on other videos" in capsys.readouterr().err
+
+
+def refused(arguments: list[str | Path], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    return told
+
+
+@pytest.mark.parametrize(
+    "name", ["summary.json", "report.html", "table.csv", "videos.parquet", "benchmark.json"]
+)
+def test_files_of_others_are_not_replaced(
+    made: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    corpus, five, _ = made
+    (tmp_path / name).write_text("precious")
+    for what in (["--corpus", corpus, "--scores", five], ["--compare", made_of(made, tmp_path)]):
+        told = refused([*what, "--out", tmp_path], capsys)
+        assert "was not written by jobs/benchmark.py and would be replaced" in told
+        assert name in told
+        assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [name]
+        assert (tmp_path / name).read_text() == "precious"
+
+
+def made_of(made: tuple[Path, Path, Path], tmp_path: Path, out: str = "a") -> Path:
+    corpus, _, one = made
+    if not (tmp_path / out).exists():
+        assert run(corpus, tmp_path / out, "--scores", one, "--limit", "30") == 0
+    return tmp_path / out
+
+
+def test_another_evaluator_is_not_replaced(
+    made: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, five, one = made
+    out = made_of(made, tmp_path)
+    assert run(corpus, out, "--scores", one, "--limit", "60") == 0  # the same again, of more videos
+    before = (out / "report.html").read_bytes()
+    told = refused(["--corpus", corpus, "--scores", five, "--out", out], capsys)
+    assert f"holds the benchmark of another evaluator, one (scores {one})" in told
+    other = made_of(made, tmp_path, "b")
+    told = refused(["--compare", out, "--out", out], capsys)
+    assert "holds the benchmark of an evaluator, one" in told
+    assert "whose report would be replaced" in told
+    assert (out / "report.html").read_bytes() == before
+    both = tmp_path / "both"
+    for _ in range(2):
+        assert main(["--compare", str(other), "--out", str(both)]) == 0
+    told = refused(["--corpus", corpus, "--scores", five, "--out", both], capsys)
+    assert "is a comparison of evaluators and would be replaced" in told
+    # A run that was stopped while it wrote may be started again.
+    (out / "summary.json").unlink()
+    assert run(corpus, out, "--scores", one, "--limit", "60") == 0
+
+
+def test_an_output_in_use_is_left_alone(
+    made: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, _, one = made
+    there = made_of(made, tmp_path)
+    out = tmp_path / "out"
+    arguments = ["--out", str(out), "--compare", str(there)]
+    own = ["--corpus", str(corpus), "--scores", str(one), "--limit", "30"]
+    with RunLock(Store.at(out), "first"):
+        for more in ([], own):
+            assert main([*arguments, *more]) == 3
+            assert "in use by run first" in capsys.readouterr().err
+        assert not (out / "report.html").exists()
+    assert main([*arguments, *own, "--wait-lock"]) == 0
+
+
+def test_the_output_is_looked_at_again_under_the_lock(
+    made: tuple[Path, Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While this run waits, another one may write its own evaluator into the same output."""
+    corpus, five, _ = made
+    other, out = made_of(made, tmp_path), tmp_path / "out"
+    acquire = RunLock.acquire
+
+    def after_another(lock: RunLock) -> None:
+        shutil.copytree(other, out)
+        acquire(lock)
+
+    monkeypatch.setattr(RunLock, "acquire", after_another)
+    told = refused(["--corpus", corpus, "--scores", five, "--out", out], capsys)
+    assert "holds the benchmark of another evaluator" in told
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("corpus",), None),
+        (("scopes",), None),
+        (("scopes", 0, "monotonicity", "low"), None),
+        (("cells", 0, "drop"), 3),
+        (("videos", "failed"), "none"),
+        (("evaluator", "name"), None),
+    ],
+)
+def test_damaged_outputs_are_not_compared(
+    made: tuple[Path, Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    place: tuple[str | int, ...],
+    value: object,
+) -> None:
+    file = made_of(made, tmp_path) / "summary.json"
+    summary = json.loads(file.read_text())
+    node = summary
+    for part in place[:-1]:
+        node = node[part]
+    node[place[-1]] = value
+    if value is None:
+        del node[place[-1]]
+    file.write_text(json.dumps(summary))
+    told = refused(["--compare", file.parent, "--out", tmp_path / "out"], capsys)
+    assert f"summary.json is damaged ({'.'.join(map(str, place))}: " in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_tables_are_not_compared(
+    made: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = made_of(made, tmp_path)
+    table = pd.read_parquet(out / "curves.parquet")
+    table.drop(columns="score").to_parquet(out / "curves.parquet")
+    told = refused(["--compare", out, "--out", tmp_path / "out"], capsys)
+    assert "curves.parquet has no column score" in told
+    (out / "curves.parquet").write_bytes(b"PAR1")
+    told = refused(["--compare", out, "--out", tmp_path / "out"], capsys)
+    assert "curves.parquet cannot be read" in told
+    (out / "curves.parquet").unlink()
+    told = refused(["--compare", out, "--out", tmp_path / "out"], capsys)
+    assert "curves.parquet is missing" in told
 
 
 @pytest.mark.parametrize(
