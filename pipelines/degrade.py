@@ -10,7 +10,6 @@
 8. Show    plan   -> contact sheet      N : 1      pipelines/degrading/contact_sheet.py (if asked)
 """
 
-import itertools
 import math
 import os
 import time
@@ -66,6 +65,7 @@ class Degraded:
         made: Variants, in the order of the manifest.
         missing: Variants that could not be made: id, reason, message.
         without_donor: Sources that lack a donor of sound -> types that they go without.
+        short: Sources with fewer combinations than were asked for -> how many are lacking.
         summary: Of the run on the pool; None for a virtual corpus.
         gone: How many variants the tables named before, and do not any more.
     """
@@ -73,6 +73,7 @@ class Degraded:
     made: list[Made]
     missing: list[tuple[str, str, str]]
     without_donor: dict[str, tuple[str, ...]]
+    short: dict[str, int]
     summary: dict[str, Any] | None
     gone: int
 
@@ -118,6 +119,7 @@ def degrade(
             write_contact_sheet(store, config, plans.values(), line.say, source=contact_source)
 
     without = {name: plan.without_donor for name, plan in plans.items() if plan.without_donor}
+    short = {n: p.combinations_short for n, p in plans.items() if p.combinations_short}
     line = ProgressLine(len(plans))
     for text in warnings:
         line.say(text)
@@ -130,7 +132,7 @@ def degrade(
             made = [Made(v) for plan in chosen for v in plan.variants]
             write_tables(store, made, config, virtual=True)  # 6
             show()
-            return Degraded(made, [], without, None, _gone(before, made))
+            return Degraded(made, [], without, short, None, _gone(before, made))
         for folder in (FOLDER, VIDEOS):
             clean_leftovers(store, folder)
         todo_corpus = _versioned(plans.values())
@@ -152,15 +154,14 @@ def degrade(
         guard()
         write_tables(store, made, config, virtual=False)  # 6
         # Before the rows that name them go: a run that is killed here leaves no video behind.
-        orphans = _orphans((info.name for info in store.iter_objects(VIDEOS)), present, versions)
-        for uri in itertools.chain(_unneeded(present, versions), orphans):  # 7
+        for uri in _unneeded(present, versions).union(_orphans(store, present, versions)):  # 7
             store.delete(uri)
         keeper.settle(todo_corpus)
         show()
         summary = summarise(
             counts, keeper, report=report, layout=layout, run_id=run_id, started=started
         )
-    return Degraded(made, missing, without, summary, _gone(before, made))
+    return Degraded(made, missing, without, short, summary, _gone(before, made))
 
 
 def _make(
@@ -245,9 +246,7 @@ def _unneeded(rows: list[dict[str, Any]], versions: dict[str, str]) -> set[str]:
     return go - stay
 
 
-def _orphans(
-    stored: Iterable[str], rows: list[dict[str, Any]], sources: Iterable[str]
-) -> list[str]:
+def _orphans(store: Store, rows: list[dict[str, Any]], sources: Iterable[str]) -> list[str]:
     """Return the videos that no row names: a run was killed after it had stored them.
 
     Only what bears the name of a variant, in the folder of a source: other files are not ours.
@@ -255,10 +254,10 @@ def _orphans(
     named = {row["uri"] for row in rows}
     folders = {f"{VIDEOS}{folder_of(name)}" for name in sources}
     found = []
-    for uri in stored:
-        folder, _, file = uri.rpartition("/")
-        if uri not in named and folder in folders and is_variant(file):
-            found.append(uri)
+    for info in store.iter_objects(VIDEOS):
+        folder, _, file = info.name.rpartition("/")
+        if info.name not in named and folder in folders and is_variant(file):
+            found.append(info.name)
     return found
 
 

@@ -47,6 +47,12 @@ def account(done: "Degraded", out: str) -> str:
             f"{len(done.without_donor)} sources go without {', '.join(types)}: no other source on "
             "their side of the split could lend its sound"
         )
+    if done.short:
+        lines.append(
+            f"{len(done.short)} sources have fewer combinations than asked for "
+            f"({sum(done.short.values())} are lacking): the types and severities of their side of "
+            "the split give no more"
+        )
     if done.made:
         lines += [f"manifest: {place}/{MANIFEST}", f"labels: {place}/{LABELS}"]
     return "\n".join(lines)

@@ -142,6 +142,12 @@ class DegradeConfig(Config):
     def _something_left(self) -> Self:
         if not self.types:
             raise ValueError("no artefact is left: see artefacts and leave_out")
+        wanted = self.combinations
+        if wanted.per_source and wanted.of > len(self.types):
+            raise ValueError(
+                f"combinations.of is {wanted.of}, but the types in use are fewer "
+                f"({', '.join(self.types)}): use more types, or set combinations.per_source to 0"
+            )
         return self
 
     @property

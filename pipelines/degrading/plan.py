@@ -103,6 +103,7 @@ class SourcePlan:
     side: Side
     variants: tuple[Variant, ...]
     without_donor: tuple[str, ...]  # types that found no other source on this side
+    combinations_short: int  # so many fewer than combinations.per_source asks for
 
     def text(self) -> str:
         """Return names and chains of all variants as one text, see :func:`read_text`.
@@ -185,9 +186,11 @@ def deal(sources: Sequence[VideoRef], config: DegradeConfig) -> Iterator[SourceP
         chosen = _cells(ranks[ref.video_id], side, types, config)
         chains: list[Chain] = [()]
         chains += [(_step(ref, name, severity, donor, config),) for name, severity in chosen]
-        chains += _combined(ref, types, donor, config)
+        combined = list(_combined(ref, types, donor, config))
+        chains += combined
         variants = tuple(_variant(ref, side, chain, donor, config) for chain in chains)
-        yield SourcePlan(ref, side, variants, lacking)
+        short = config.combinations.per_source - len(combined)
+        yield SourcePlan(ref, side, variants, lacking, short)
 
 
 def whole_grid(

@@ -87,6 +87,10 @@ def make(*arguments: str | Path) -> None:
         ({"per_source": {"tset": 5}}, "tset"),
         ({"per_source": {"test": -1}}, "per_source"),
         ({"combinations": {"of": 1}}, "combinations.of"),
+        (
+            {"combinations": {"per_source": 2}, "artefacts": {"blur": None}},
+            "combinations.of is 2, but the types in use are fewer (blur)",
+        ),
         ({"corpus": {"since": "7d"}}, "dealt over the whole corpus"),
         ({"unknown": 1}, "unknown"),
     ],
@@ -244,6 +248,18 @@ def test_the_account_of_a_virtual_corpus(
     assert sorted(path.name for path in out.iterdir()) == [
         "labels.csv", "manifest.parquet", "plan.json",
     ]  # fmt: skip
+
+
+def test_combinations_that_there_are_not_are_told(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = "artefacts={noise: {severities: [0.5]}, blur: {severities: [0.5]}}"
+    job = ("--corpus", corpus, "--out", tmp_path / "v", "--virtual", *NO_SPLIT, "--set", few)
+    make(*job, "--set", "combinations.per_source=3")
+    told = "6 sources have fewer combinations than asked for (12 are lacking)"
+    assert told in capsys.readouterr().out
+    make(*job, "--set", "combinations.per_source=1")
+    assert "fewer combinations" not in capsys.readouterr().out
 
 
 def test_a_second_run_changes_nothing_and_another_seed_does(corpus: Path, tmp_path: Path) -> None:

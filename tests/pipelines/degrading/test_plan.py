@@ -222,6 +222,7 @@ def test_combinations_are_of_different_types_and_never_twice_the_same() -> None:
     for plan in dealt(sources(60), **values, **small, **ALL_TEST).values():
         combined = [v for v in plan.variants if v.type == "combination"]
         assert len(combined) == 20  # of 27 that there are
+        assert plan.combinations_short == 0
         assert len({v.video_id for v in plan.variants}) == len(plan.variants)
         for variant in combined:
             types = [step.type for step in variant.chain]
@@ -235,9 +236,11 @@ def test_combinations_are_of_different_types_and_never_twice_the_same() -> None:
     one = {"artefacts": {"noise": None, "blur": None}, "severities": [0.5]}
     for plan in dealt(sources(9), **values, **one, **ALL_TEST).values():
         assert [v.type for v in plan.variants].count("combination") == 1, "there is no other"
-    alone = {"artefacts": {"noise": None}}
-    for plan in dealt(sources(9), **values, **alone, **ALL_TEST).values():
+        assert plan.combinations_short == 19
+    alone = {"artefacts": {"noise": None, "blur": {"held_out": True}}}
+    for plan in dealt(sources(9), **values, **alone, **ALL_TRAIN).values():
         assert "combination" not in {v.type for v in plan.variants}
+        assert plan.combinations_short == 20
 
 
 def test_the_text_of_a_plan_round_trips_and_its_version_follows_what_is_made(
