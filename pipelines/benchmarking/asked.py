@@ -135,10 +135,17 @@ def _asked(
     )
     if not tasks:
         first = found.misses[0]
+        again = ""
+        if found.before:
+            asked = len(found.misses) - found.before
+            again = (
+                f"; {found.before} of these failures are of earlier runs, {asked or 'no'} "
+                "videos were asked about now: --retry-failed asks again"
+            )
         raise BenchmarkInputError(
             f"{display_text(name)} gave no score for any of {len(found.misses)} videos, such as "
             f"{display_text(first.video_id, 80)} ({first.reason}: "
-            f"{display_text(first.message, 300)})"
+            f"{display_text(first.message, 300)}){again}"
         )
     return Evaluation(
         name=name,

@@ -74,8 +74,13 @@ def ask(
     wanted = [v for v in corpus.variants if not results.known(v)]
     line = LiveLine()
     before = len(corpus.variants) - len(wanted)
+    known = f"{before} are known from earlier runs"
+    if failed := sum(results.failed(v) for v in corpus.variants):
+        known += f", {failed} of them failed (--retry-failed asks about these again)"
     if wanted:
-        line.say(f"{len(wanted)} videos to ask about, {before} known")
+        line.say(f"{len(wanted)} videos to ask about, {known if before else 'none known'}")
+    else:
+        line.say(f"nothing is asked: all {known}; --fresh asks again")
     parts = _parts(wanted)
     done: queue.Queue[_Item | None] = queue.Queue()
     waiting: queue.SimpleQueue[list[Variant]] = queue.SimpleQueue()

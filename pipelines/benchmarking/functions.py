@@ -4,6 +4,7 @@ import importlib
 import inspect
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -129,6 +130,9 @@ def _serve(pipe: Connection, target: str) -> None:
     from pipelines.child_process import end_with_parent
 
     end_with_parent()
+    # Ctrl-C reaches this process, too: the parent ends it, and no traceback is for the terminal.
+    # Not SIG_IGN, which programs that the function starts would inherit.
+    signal.signal(signal.SIGINT, lambda *_: None)
     os.dup2(2, 1)  # what the function prints is not the benchmark's output
     if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - texts are compared
         sys.path.append(os.getcwd())  # noqa: PTH109
@@ -136,7 +140,7 @@ def _serve(pipe: Connection, target: str) -> None:
     if function is None:
         pipe.send(("refused", refused))
         return
-    wants_clean = "clean" in inspect.signature(function).parameters
+    wants_clean = _wants_clean(function)
     pipe.send(("ready", wants_clean))
     while True:
         try:
@@ -146,8 +150,8 @@ def _serve(pipe: Connection, target: str) -> None:
         more = {"clean": clean} if wants_clean else {}
         try:
             answer = ("answer", _plain(function(video, **more)))
-        except Exception as error:  # noqa: BLE001 - whatever a user's function raises is one failure
-            answer = ("error", f"{type(error).__name__}: {error}")
+        except BaseException as error:  # noqa: BLE001 - whatever a user's function raises is one failure
+            answer = ("error", _told(error))
         pipe.send(answer)
 
 
@@ -155,11 +159,26 @@ def _load(target: str) -> tuple[Callable[..., Any] | None, str]:
     module, _, name = target.partition(":")
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # noqa: BLE001 - importing runs a user's code
-        return None, f"cannot be imported: {type(error).__name__}: {error}"
+    except BaseException as error:  # noqa: BLE001 - importing runs a user's code, which may exit
+        return None, f"cannot be imported: {_told(error)}"
     if not callable(found):
         return None, f"the module {module} has no function {name}"
     return found, ""
+
+
+def _wants_clean(function: Callable[..., Any]) -> bool:
+    try:
+        return "clean" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False  # compiled functions may not say what they take
+
+
+def _told(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except BaseException:  # noqa: BLE001 - a user's exception may fail to say what it is
+        return f"{name} (its text cannot be read)"
 
 
 def _plain(value: Any) -> Any:

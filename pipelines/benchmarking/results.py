@@ -6,6 +6,7 @@ import time
 from typing import Any, Final
 
 from pipelines.benchmarking.answers import Answer, JudgeError
+from pipelines.benchmarking.errors import BenchmarkInputError
 from pipelines.benchmarking.variants import Variant
 from pipelines.config import digest
 from pipelines.storage import Store
@@ -23,6 +24,9 @@ class Results:
         key: Changes with the evaluator, see :func:`evaluator_key`.
         again: Forget failures of earlier runs.
         fresh: Forget everything of earlier runs.
+
+    Raises:
+        BenchmarkInputError: A file of answers is damaged.
     """
 
     def __init__(self, store: Store, key: str, *, again: bool = False, fresh: bool = False) -> None:
@@ -34,8 +38,8 @@ class Results:
             return
         names = sorted(info.name for info in store.list(self._folder))
         for name in names:
-            for line in store.read_bytes(name).decode().splitlines():
-                row = json.loads(line)
+            for number, line in enumerate(store.read_bytes(name).splitlines(), 1):
+                row = _row(line, f"{store.display(name)}, line {number}")
                 self._known[row["video"]] = row
         self._known = {
             name: row
@@ -46,6 +50,10 @@ class Results:
     def known(self, variant: Variant) -> bool:
         """Say whether the variant was asked about before."""
         return _identity(variant) in self._known
+
+    def failed(self, variant: Variant) -> bool:
+        """Say whether the variant was asked about before, and has no score."""
+        return "reason" in self._known.get(_identity(variant), ())
 
     def answer(self, variant: Variant) -> Answer | JudgeError:
         """Return what was said of a variant that is known."""
@@ -84,6 +92,25 @@ class Results:
         text = "".join(f"{json.dumps(row)}\n" for row in self._new)
         self._store.write_bytes(name, text.encode())
         self._new = []
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        sound = isinstance(row["video"], str)
+        if "reason" in row:
+            sound = sound and all(isinstance(row[key], str) for key in ("reason", "message"))
+        else:
+            sound = sound and all(isinstance(n, int | float) for n in row["scores"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise BenchmarkInputError(
+            f"{where}: is no answer of an evaluator; remove that file, and its videos are asked "
+            "about again"
+        )
+    assert isinstance(row, dict)
+    return row
 
 
 def evaluator_key(**parts: Any) -> str:

@@ -141,7 +141,8 @@ def test_virtual_and_stored_corpora_are_measured_alike(
     # Clean videos are files of the same kind as all the others, and none of them stays.
     assert {path.suffix for call in calls for path in call} == {".mov"}
     assert not any(path.exists() for call in calls for path in call)
-    assert told.startswith(door(benchmark.main, *job))
+    again = door(benchmark.main, *job)
+    assert told.startswith(again.partition("nothing is asked: ")[0])
     assert len(asked(tmp_path / "log")) == 2 * EACH, "a second run asks nothing"
 
     job = ("--corpus", stored(bucket), "--command", judge("log"), "--out", second)

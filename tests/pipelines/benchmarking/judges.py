@@ -32,4 +32,31 @@ def against(video: str, clean: str) -> dict[str, float]:
     return {"audio_quality": -float(size), "other": 1.0}
 
 
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("an exception that cannot be shown")
+
+
+def rude(video: str) -> float:
+    """Raises what is no usual exception."""
+    name = Path(video).stem
+    if name == "noise-0.2":
+        raise KeyboardInterrupt
+    if name == "noise-0.4":
+        raise SystemExit("bye")
+    if name == "noise-0.6":
+        raise MuteError
+    return 1.0
+
+
+class Compiled:
+    """Like a compiled function: does not say what it takes."""
+
+    __signature__ = "none"
+
+    def __call__(self, video: str) -> float:
+        return 2.0
+
+
+compiled = Compiled()
 NOT_A_FUNCTION = 3

@@ -253,6 +253,63 @@ def test_a_function_that_misbehaves_costs_its_videos_only(
     assert asked_of(log) == 12
 
 
+def test_whatever_a_function_raises_is_one_failure(
+    corpus: Corpus, tmp_path: Path, capfd: Any
+) -> None:
+    found = function(corpus, tmp_path / "out", f"{HERE}:rude")
+    why = {m.video_id.rpartition("/")[2]: (m.reason, m.message) for m in found.misses}
+    assert why == {
+        "noise-0.2": ("error", "KeyboardInterrupt: "),
+        "noise-0.4": ("error", "SystemExit: bye"),
+        "noise-0.6": ("error", "MuteError (its text cannot be read)"),
+    }
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_function_need_not_say_what_it_takes(corpus: Corpus, tmp_path: Path) -> None:
+    found = function(corpus, tmp_path / "out", f"{HERE}:compiled")
+    assert set(map(str, found.scores.values())) == {"{'score': 2.0}"}
+
+
+def test_who_is_not_asked_again_is_told_how_to_ask(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Store.at(tmp_path / "out")
+    fix = script(tmp_path / "fix.py", "raise SystemExit(3)")
+    with pytest.raises(BenchmarkInputError) as caught:
+        run_command(corpus, fix, out, QUICK, never)
+    assert "--retry-failed" not in str(caught.value)
+    (tmp_path / "fix.py").write_text("print(2)")
+    capsys.readouterr()
+    told = "12 of these failures are of earlier runs, no videos were asked about now"
+    with pytest.raises(BenchmarkInputError, match=f"{told}: --retry-failed asks again"):
+        run_command(corpus, fix, out, QUICK, never)
+    said = capsys.readouterr().err
+    assert "nothing is asked: all 12 are known from earlier runs, 12 of them failed" in said
+    assert "--retry-failed" in said
+    run_command(corpus, fix, out, AskingConfig(jobs=2, retry_failed=True), never)
+    capsys.readouterr()
+    run_command(corpus, fix, out, QUICK, never)
+    told = "nothing is asked: all 12 are known from earlier runs; --fresh asks again"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"video": "a", "sc', "3", '{"video": 3, "scores": {}}', '{"video": "a"}',
+     '{"video": "a", "scores": {"score": "x"}}', '{"video": "a", "reason": "error"}'],
+)  # fmt: skip
+def test_damaged_answers_are_named(tmp_path: Path, line: str) -> None:
+    folder = tmp_path / "answers/key"
+    folder.mkdir(parents=True)
+    good = '{"video": "b", "scores": {"score": 1.0}}'
+    (folder / "1.jsonl").write_text(f"{good}\n{line}\n")
+    store = Store.at(tmp_path)
+    with pytest.raises(BenchmarkInputError, match=r"1\.jsonl, line 2: is no answer.*remove"):
+        Results(store, "key")
+    Results(store, "key", fresh=True)
+
+
 def test_a_function_may_ask_for_the_clean_video(corpus: Corpus, tmp_path: Path) -> None:
     found = function(corpus, tmp_path / "out", f"{HERE}:against")
     assert found.tasks == ("audio_quality",)
