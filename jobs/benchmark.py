@@ -36,6 +36,17 @@ from jobs.door import (  # noqa: E402 - the path comes first
 
 NAME = "benchmark.py"
 EVALUATORS = ("checkpoint", "scores", "command", "callable", "peer")
+# What says something to some evaluators only; with others it would be a mistake without a word.
+SCORING = (
+    "features", "weights", "visual_weights", "audio_weights", "sync_weights", "config", "set",
+    "workers", "address",
+)  # fmt: skip
+ASKED = "--command, --callable or --peer"
+ASKING = ("jobs", "timeout", "fresh")
+MEASURING = (
+    "split", "task", "limit", "name", "speaks_for", "max_failures", "tolerance", "alpha", "rounds",
+    "level", "seed", "retry_failed",
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -148,6 +159,8 @@ def main(argv: list[str] | None = None) -> int:
     given = [name for name in EVALUATORS if getattr(args, name) is not None]
     if not args.out:
         return usage(NAME, "--out is needed")
+    if problem := _idle(args, given):
+        return usage(NAME, problem)
     if not given and args.compare and not args.corpus:
         return guarded(NAME, lambda: _compare(args), "nothing was written")
     if not args.corpus:
@@ -156,6 +169,37 @@ def main(argv: list[str] | None = None) -> int:
         names = ", ".join(f"--{name}" for name in EVALUATORS)
         return usage(NAME, f"one evaluator is needed, of {names}; {len(given)} were given")
     return guarded(NAME, lambda: _benchmark(args), STANDS)
+
+
+def _idle(args: argparse.Namespace, given: list[str]) -> str | None:
+    """Say which option would do nothing, or name a task that there is none of."""
+    from model.tasks import TASKS
+    from pipelines.benchmarking.evaluation import SINGLE
+    from pipelines.uris import display_text
+
+    def first(names: tuple[str, ...]) -> str | None:
+        idle = (n for n in names if (v := getattr(args, n)) not in (None, []) and v is not False)
+        return next(idle, None)
+
+    for task in args.task or ():
+        if task not in (*TASKS, SINGLE):
+            known = f"the tasks {', '.join(TASKS)}, and {SINGLE}"
+            return f"--task {display_text(task, 40)}: known are {known}"
+    if not given and args.compare and not args.corpus:
+        idle, need = first((*SCORING, *ASKING, *MEASURING)), "an evaluator and --corpus"
+    elif len(given) != 1:
+        return None  # which is said by itself
+    elif given == ["checkpoint"]:
+        idle, need = first(ASKING), ASKED
+    elif given == ["scores"]:
+        asking = first((*ASKING, "retry_failed"))
+        idle, need = asking or first(SCORING), ASKED if asking else "--checkpoint"
+    else:
+        idle, need = first(SCORING), "--checkpoint"
+    if idle is None:
+        return None
+    beside = f"--{given[0]}" if given else "--compare alone"
+    return f"--{idle.replace('_', '-')} says nothing to {beside}: it needs {need}"
 
 
 def _benchmark(args: argparse.Namespace) -> int:

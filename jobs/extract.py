@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--address", help="Ray cluster; default $RAY_ADDRESS, else a local one")
     how.add_argument(
-        "--max-failures", metavar="N|P%%", help="exit with status 1 when more videos fail"
+        "--max-failures", metavar="N|P%", help="exit with status 1 when more videos fail"
     )
     how.add_argument(
         "--wait-lock", action="store_true", help="wait for another run on the same output"

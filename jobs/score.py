@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         "--level", type=float, metavar="P", help="of the calibrated intervals (default 0.9)"
     )
     verdict.add_argument(
-        "--max-failures", metavar="N|P%%", help="exit with status 1 when more videos fail"
+        "--max-failures", metavar="N|P%", help="exit with status 1 when more videos fail"
     )
     values = p.add_argument_group("weights (those of the checkpoint's features)")
     weights_options(values, "of every backbone: pretrained or seeded")

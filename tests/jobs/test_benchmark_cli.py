@@ -247,7 +247,7 @@ def test_damaged_tables_are_not_compared(
         ((2, "--scores", "missing.csv"), "does not exist"),
         ((2, "--scores", "FIVE", "--split", "val"), "no video is of the split val"),
         ((2, "--scores", "FIVE", "--task", "score"), "has no score in it"),
-        ((2, "--scores", "FIVE", "--task", "lips"), "tasks"),
+        ((2, "--scores", "FIVE", "--task", "lips"), "--task lips: known are the tasks lip_sync,"),
         ((2, "--scores", "FIVE", "--speaks-for", "sound"), "--speaks-for is for evaluators"),
         ((2, "--scores", "FIVE", "--speaks-for", "taste"), "known are the tasks"),
         ((2, "--scores", "FIVE", "--alpha", "2"), "ruler.alpha"),
@@ -268,6 +268,43 @@ def test_exit_statuses(
     arguments = [str(five) if word == "FIVE" else str(word) for word in words]
     assert run(corpus, tmp_path / "out", *arguments) == status
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--command", "ls {video}", "--set", "foo=1"), "--set says nothing to --command"),
+        (("--callable", "m:f", "--features", "nope"), "--features says nothing to --callable"),
+        (("--peer", "ssim", "--config", "nope"), "it needs --checkpoint"),
+        (("--peer", "ssim", "--audio-weights", "seeded"), "--audio-weights says nothing"),
+        (("--scores", "s.csv", "--weights", "seeded"), "it needs --checkpoint"),
+        (("--scores", "s.csv", "--retry-failed"), "it needs --command, --callable or --peer"),
+        (("--checkpoint", "c", "--jobs", "2"), "--jobs says nothing to --checkpoint"),
+        (("--checkpoint", "c", "--timeout", "2"), "it needs --command, --callable or --peer"),
+        (("--checkpoint", "c", "--fresh"), "--fresh says nothing to --checkpoint"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], complaint: str
+) -> None:
+    assert run(tmp_path, tmp_path / "out", *words) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--limit 3", "--seed 0", "--jobs 2", "--weights seeded"])
+def test_a_comparison_measures_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert main(["--compare", "a", "b", "--out", str(tmp_path / "out"), *option.split()]) == 2
+    name = option.partition(" ")[0]
+    assert f"{name} says nothing to --compare alone: it needs an" in capsys.readouterr().err
+
+
+def test_help_shows_what_may_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "N|P%%" not in capsys.readouterr().out
 
 
 def test_what_is_missing_is_said_at_the_door(
