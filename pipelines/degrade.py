@@ -37,7 +37,7 @@ from pipelines.degrading.tables import (
     write_tables,
 )
 from pipelines.failures import FailureTable
-from pipelines.keeper import Keeper
+from pipelines.keeper import CUT_OFF_SECONDS, Keeper
 from pipelines.ledger import Ledger
 from pipelines.lock import LockGuard, RunLock
 from pipelines.messages import PoolReport, RunContext
@@ -55,6 +55,7 @@ from pipelines.todo import Todo, listed
 from pipelines.version import CODE_VERSION
 
 _USED = ["video_id", "source_version", "name", "uri", "digest", "reason", "message"]
+_USED += ["end_s", "missing_s"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Degraded:
     Attributes:
         made: Variants, in the order of the manifest.
         missing: Variants that could not be made: id, reason, message.
+        cut_off: Sources that end before their header says -> seconds that there are, and that it
+            promises. A virtual corpus opens no source: extraction and scoring count them.
         without_donor: Sources that lack a donor of sound -> types that they go without.
         short: Sources with fewer combinations than were asked for -> how many are lacking.
         summary: Of the run on the pool; None for a virtual corpus.
@@ -72,6 +75,7 @@ class Degraded:
 
     made: list[Made]
     missing: list[tuple[str, str, str]]
+    cut_off: dict[str, tuple[float, float]]
     without_donor: dict[str, tuple[str, ...]]
     short: dict[str, int]
     summary: dict[str, Any] | None
@@ -132,7 +136,7 @@ def degrade(
             made = [Made(v) for plan in chosen for v in plan.variants]
             write_tables(store, made, config, virtual=True)  # 6
             show()
-            return Degraded(made, [], without, short, None, _gone(before, made))
+            return Degraded(made, [], {}, without, short, None, _gone(before, made))
         for folder in (FOLDER, VIDEOS):
             clean_leftovers(store, folder)
         todo_corpus = _versioned(plans.values())
@@ -161,7 +165,8 @@ def degrade(
         summary = summarise(
             counts, keeper, report=report, layout=layout, run_id=run_id, started=started
         )
-    return Degraded(made, missing, without, short, summary, _gone(before, made))
+    cut_off = _cut_off(present, versions)
+    return Degraded(made, missing, cut_off, without, short, summary, _gone(before, made))
 
 
 def _make(
@@ -259,6 +264,18 @@ def _orphans(store: Store, rows: list[dict[str, Any]], sources: Iterable[str]) -
         if info.name not in named and folder in folders and is_variant(file):
             found.append(info.name)
     return found
+
+
+def _cut_off(
+    rows: list[dict[str, Any]], versions: dict[str, str]
+) -> dict[str, tuple[float, float]]:
+    """Return the sources, as they are now, that end too early: seconds there, seconds promised."""
+    return {
+        row["video_id"]: (row["end_s"], row["end_s"] + row["missing_s"])
+        for row in rows
+        if versions.get(row["video_id"]) == row["source_version"]
+        and (row.get("missing_s") or 0.0) > CUT_OFF_SECONDS  # older rows do not say
+    }
 
 
 def _made(

@@ -1,5 +1,6 @@
 """The account of a run of jobs/degrade.py for a person."""
 
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def account(done: "Degraded", out: str) -> str:
             "plan or the corpus has changed"
         )
     lines += _missing(done)
+    lines += _cut_off(done)
     if done.without_donor:
         types = sorted({name for names in done.without_donor.values() for name in names})
         lines.append(
@@ -70,6 +72,23 @@ def _missing(done: "Degraded") -> list[str]:
     ]
     if len(done.missing) > SHOWN:
         lines.append(f"  and {len(done.missing) - SHOWN} more, in made/*.parquet")
+    return lines
+
+
+def _cut_off(done: "Degraded") -> list[str]:
+    if not done.cut_off:
+        return []
+    head = (
+        f"{len(done.cut_off)} sources end before their header says: they were cut off, and what is "
+        "left was taken for clean. Put whole ones in their place, or leave them out"
+    )
+    lines = [head]
+    lines += [
+        f"  {display_text(name)}: {there:.1f} s of {promised:.1f} s"
+        for name, (there, promised) in itertools.islice(done.cut_off.items(), SHOWN)
+    ]
+    if len(done.cut_off) > SHOWN:
+        lines.append(f"  and {len(done.cut_off) - SHOWN} more, see missing_s in made/*.parquet")
     return lines
 
 

@@ -78,6 +78,7 @@ def made_schema() -> "pa.Schema":
             ("clip_index", pa.int32()),
             ("start_s", pa.float64()),
             ("end_s", pa.float64()),
+            ("missing_s", pa.float64()),  # what the source's header promises and it does not hold
         ]
     )
 
@@ -152,6 +153,7 @@ class DegradeProcessor:
         """Yield a row for each variant, then the end."""
         limit_threads(self._threads)
         self._source = ref.uri
+        missing_s = 0.0
         for number, (name, chain) in enumerate(read_text(ref.artefacts)):
             key = f"{ref.video_id} {ref.version}"
             reader = self._studio.read(ref.uri, key, chain, timings, progress.beat)
@@ -166,9 +168,10 @@ class DegradeProcessor:
                 )
             stored = f"{VIDEOS}{folder_of(ref.video_id)}/{name}.mov"
             row = self._one(stored, reader, progress, timings)
-            span = {"start_s": 0.0, "end_s": reader.duration_s}
+            missing_s = max(0.0, reader.info.duration_s - reader.duration_s)
+            span = {"start_s": 0.0, "end_s": reader.duration_s, "missing_s": missing_s}
             yield {**row, **span, "clip_index": number, "name": name}
-        yield VideoEnd(0.0)
+        yield VideoEnd(0.0, missing_s)
 
     def ahead(self, coming: list[VideoRef]) -> None:
         """Nothing to begin: there are no helper processes."""

@@ -11,6 +11,8 @@ from actors.artefacts.chain import parse_chain
 from actors.errors import VideoError
 from actors.types import Timings, VideoRef
 from pipelines.corpus import CorpusConfig, iter_corpus
+from pipelines.degrade import Degraded, _cut_off
+from pipelines.degrading.account import account
 from pipelines.degrading.plan import SourcePlan, deal
 from pipelines.degrading.processor import DegradeFactory, DegradeProcessor
 from pipelines.degrading.tables import Made, write_tables
@@ -62,6 +64,34 @@ def test_a_row_for_each_variant(plans: list[SourcePlan], tmp_path: Path) -> None
     assert len({row["digest"] for row in rows}) == 3
     again = made_of(tmp_path / "again", plans[0])
     assert again == rows
+
+
+def test_a_source_that_was_cut_off_is_told(plans: list[SourcePlan], tmp_path: Path) -> None:
+    whole = write_video(
+        tmp_path / "whole.mp4",
+        noise_images(50, seed=3),
+        audio=np.random.default_rng(3).uniform(-0.5, 0.5, 32_000).astype(np.float32),
+        container_options={"movflags": "faststart"},  # the header survives
+    ).read_bytes()
+    Path(plans[0].source.uri).write_bytes(whole[: len(whole) // 2])
+    rows = made_of(tmp_path / "out", plans[0])
+    assert all(row["end_s"] < 1.5 for row in rows)
+    assert [row["end_s"] + row["missing_s"] for row in rows] == pytest.approx([2.0] * len(rows))
+    stored = [{"video_id": "v0", "source_version": "1", **row} for row in rows]
+    stored += [{**row, "video_id": "changed since"} for row in stored]
+    stored += [{**row, "video_id": "whole", "missing_s": 0.0} for row in stored]
+    stored.append({"video_id": "of an older version of the rows", "source_version": "1"})
+    cut = _cut_off(
+        stored, {"v0": "1", "whole": "1", "changed since": "2", stored[-1]["video_id"]: "1"}
+    )
+    assert cut == {"v0": (rows[0]["end_s"], pytest.approx(2.0))}
+    text = account(
+        Degraded([], [], cut | {f"\x1b{n}": (1.0, 2.0) for n in range(9)}, {}, {}, None, 0), "o"
+    )
+    assert "10 sources end before their header says" in text
+    assert f"  v0: {rows[0]['end_s']:.1f} s of 2.0 s" in text
+    assert "and 5 more" in text
+    assert "\x1b" not in text
 
 
 def test_a_donor_that_is_no_video_costs_its_variants_alone(
