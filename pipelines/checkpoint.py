@@ -23,6 +23,7 @@ from model.uncertainty import Uncertainty
 from pipelines import tensor_file
 from pipelines.storage import MissingError, StorageError, Store
 from pipelines.train_errors import TrainInputError
+from pipelines.uris import display_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -271,13 +272,25 @@ def _assembled(
         RuntimeError,  # tensors of other names or shapes
     ) as error:
         raise CheckpointError(
-            f"the parts of the checkpoint {where} do not fit together: {error}"
+            f"the parts of the checkpoint {where} do not fit together: {_problem(error)}; copy the "
+            "whole checkpoint again"
         ) from None
     details = {k: v for k, v in description.items() if k not in known}
     weights = tensors[EVALUATOR]
     return Checkpoint(
         config, weights, preprocessor, features, _digest(description), details, uncertainty
     )
+
+
+def _problem(error: Exception) -> str:
+    """Say what is wrong, without the words of libraries around it."""
+    if isinstance(error, ValidationError):
+        found = error.errors()[0]
+        place = ".".join(("evaluator", *map(str, found["loc"])))
+        return f"{place} in {DESCRIPTION}: {found['msg']}"
+    if isinstance(error, KeyError):  # its text is the key alone
+        return f"{display_text(str(error), 80)} is missing"
+    return str(error)
 
 
 def _uncertainty(
