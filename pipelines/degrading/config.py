@@ -1,5 +1,6 @@
 """Everything that steers `jobs/degrade.py`, as one tree."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -63,7 +64,8 @@ class SplitConfig(Config):
     @field_validator("shares")
     @classmethod
     def _whole(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
-        if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
+        # Said this way round, it refuses what is not a number.
+        if not (min(value) >= 0 and abs(sum(value) - 1) <= 1e-6):
             raise ValueError("expected three shares of 0 or more that add up to 1")
         return value
 
@@ -72,7 +74,10 @@ class StoreConfig(Config):
     """How stored videos are written."""
 
     max_seconds: float = Field(
-        120.0, gt=0, description="longest source; longer ones are failures (split them first)"
+        120.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="longest source; longer ones are failures (split them first)",
     )
 
 
@@ -136,6 +141,8 @@ class DegradeConfig(Config):
     def _on_the_grid(cls, value: DecodeConfig) -> DecodeConfig:
         if value.policy != "windows":
             raise ValueError("artefacts need decode.policy=windows")
+        if not math.isfinite(value.max_duration_s):
+            raise ValueError("max_duration_s must be finite: plan.json holds it")
         return value
 
     @model_validator(mode="after")

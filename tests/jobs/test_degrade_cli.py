@@ -1,6 +1,7 @@
 """jobs/degrade.py as a user types it: what is refused, and how it is said; virtual corpora."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,14 @@ def make(*arguments: str | Path) -> None:
         ({"artefacts": {"blur": None}, "leave_out": ["blur"]}, "no artefact is left"),
         ({"artefacts": {"blur": {"heldout": True}}}, "heldout"),
         ({"splits": {"shares": [0.5, 0.5, 0.5]}}, "add up to 1"),
+        ({"splits": {"shares": [math.nan, 0.5, 0.5]}}, "splits.shares: expected three shares"),
+        (
+            {"splits": {"shares": [0.5, math.nan, 0.5], "assign": {"s0/v0": "val"}}},
+            "splits.shares: expected three shares",
+        ),
+        ({"store": {"max_seconds": math.inf}}, "store.max_seconds: Input should be a finite"),
+        ({"decode": {"max_duration_s": math.inf}}, "decode: max_duration_s must be finite"),
+        ({"decode": {"max_duration_s": math.nan}}, "decode"),
         ({"splits": {"assign": {"ghost": "train"}}}, "splits.assign names ghost"),
         ({"splits": {"assign": {"s0/v0": "training"}}}, "training"),
         ({"splits": {"by": "speaker"}}, "s0/v0 has none: give --pattern"),
