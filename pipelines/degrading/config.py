@@ -12,7 +12,10 @@ from pipelines.corpus import CorpusConfig
 from pipelines.pool_run import RunConfig
 from pipelines.resources import ResourcesConfig
 
-Severity = Annotated[float, Field(gt=0, le=1)]
+# Strict: a number in quotes, or `true` for one, is a slip of the pen.
+Severity = Annotated[float, Field(strict=True, gt=0, le=1)]
+Share = Annotated[float, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=0)]
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
 
@@ -24,7 +27,9 @@ class ArtefactConfig(Config):
         None, min_length=1, description="instead of the plan's"
     )
     held_out: bool = Field(
-        False, description="stays out of training and validation: appears in the test split only"
+        False,
+        strict=True,
+        description="stays out of training and validation: appears in the test split only",
     )
     blind: str | None = Field(
         None,
@@ -43,8 +48,8 @@ class ArtefactConfig(Config):
 class CombinationsConfig(Config):
     """Several artefacts at once."""
 
-    per_source: int = Field(0, ge=0, description="variants of each source with several artefacts")
-    of: int = Field(2, ge=2, le=5, description="artefacts in each, of different types")
+    per_source: Count = Field(0, description="variants of each source with several artefacts")
+    of: int = Field(2, strict=True, ge=2, le=5, description="artefacts in each, of different types")
 
 
 class SplitConfig(Config):
@@ -53,10 +58,12 @@ class SplitConfig(Config):
     by: Literal["source", "speaker"] = Field(
         "source", description="what is hashed; `speaker` keeps all sources of a person together"
     )
-    shares: tuple[float, float, float] = Field(
+    shares: tuple[Share, Share, Share] = Field(
         (0.8, 0.1, 0.1), description="of training, validation and test; they add up to 1"
     )
-    salt: int = Field(0, description="enters the hash; another one gives another split")
+    salt: int = Field(
+        0, strict=True, description="enters the hash; another one gives another split"
+    )
     assign: dict[str, Side] = Field(
         default_factory=dict, description="name of a source or a speaker -> side, before any hash"
     )
@@ -85,7 +92,7 @@ class DegradeConfig(Config):
     """Everything that steers `jobs/degrade.py`."""
 
     corpus: CorpusConfig
-    seed: int = Field(0, ge=0, description="another seed deals and damages otherwise")
+    seed: Count = Field(0, description="another seed deals and damages otherwise")
     severities: tuple[Severity, ...] = Field(
         (0.2, 0.4, 0.6, 0.8, 1.0), min_length=1, description="of every type"
     )
@@ -93,7 +100,7 @@ class DegradeConfig(Config):
         default_factory=dict, description="type -> how it is used; empty: all types"
     )
     leave_out: tuple[str, ...] = Field((), description="types that are not used")
-    per_source: dict[Side, Annotated[int, Field(ge=0)]] = Field(
+    per_source: dict[Side, Count] = Field(
         default_factory=dict,
         description="side -> variants of each of its sources, dealt evenly over types and "
         "severities; a side that is not named gets every type at every severity",
