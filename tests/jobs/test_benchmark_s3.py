@@ -178,7 +178,7 @@ def test_what_fails_is_told_without_secrets(
         f"cannot open {bucket}/clean/{NAMES[1]}.mp4: it does not exist."
     }
     for flag in ("--corpus", "--out", "--compare", "--scores"):
-        words = {"--corpus": corpus, "--out": out, "--scores": "s.csv"}
+        words = {"--corpus": corpus, "--out": f"{bucket}/else", "--scores": "s.csv"}
         words[flag] = "s3://me:planted-secret@bench/x.csv"
         told = door(benchmark.main, *(w for pair in words.items() for w in pair), status=3)
         assert "was given with credentials in it" in told
