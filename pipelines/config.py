@@ -51,9 +51,9 @@ def load_config(
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(
-            "\n".join(_explain(kind, problem) for problem in error.errors())
-        ) from None
+        problems = error.errors()
+        told = (_explain(kind, p) for p in problems if not _follows(p, problems))
+        raise ConfigError("\n".join(told)) from None
 
 
 def _read_yaml(file: str) -> dict[str, Any]:
@@ -158,11 +158,24 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     node[parts[-1]] = _merged(old, value) if both else value  # type: ignore[arg-type]
 
 
+def _follows(problem: Any, problems: Iterable[Any]) -> bool:
+    """Say whether a list is too short only because items of it are wrong, which is said already."""
+    where = problem["loc"]
+    return problem["type"] == "too_short" and any(
+        len(other["loc"]) > len(where) and other["loc"][: len(where)] == where for other in problems
+    )
+
+
 def _explain(kind: type[BaseModel], problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
-        return f"{where}: {problem['msg'].removeprefix('Value error, ')}{given}"
+        # What is wrong with several settings together stands nowhere.
+        place = f"{where}: " if where else ""
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] in ("model_type", "dict_type"):  # classes are nothing to a user
+            message = "expected settings, each as name: value"
+        return f"{place}{message}{given}"
     known = _known_keys(kind, problem["loc"][:-1])
     close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"

@@ -2,9 +2,10 @@
 
 import re
 from pathlib import Path
+from typing import Annotated, Self
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from model.config import Config
 from pipelines.config import ConfigError, differences, digest, load_config
@@ -18,6 +19,13 @@ class Inner(Config):
 class Root(Config):
     decode: Inner = Inner()
     count: int = Field(1, ge=1)
+    shares: tuple[Annotated[float, Field(le=1)], ...] = Field((1.0,), min_length=1)
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.count == 7 and self.decode.mode == "z":
+            raise ValueError("count and mode do not go together")
+        return self
 
 
 def test_file_then_overrides(tmp_path: Path) -> None:
@@ -31,7 +39,7 @@ def test_file_then_overrides(tmp_path: Path) -> None:
     ("override", "says"),
     [
         ("decode.hops=3", "decode.hops: there is no such setting; did you mean hop_s?"),
-        ("zzz=3", "zzz: there is no such setting; known here: count, decode"),
+        ("zzz=3", "zzz: there is no such setting; known here: count, decode, shares"),
         ("count=0", "count: Input should be greater than or equal to 1"),
         ("count=many", "count: Input should be a valid integer"),
         ("count", "expected section.setting=value"),
@@ -49,6 +57,22 @@ def test_several_problems_are_all_named() -> None:
     with pytest.raises(ConfigError) as error:
         load_config(Root, None, ["decode.hops=3", "count=0"])
     assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["count=7", "decode.mode=z"], "count and mode do not go together"),
+        (["shares=[1.5]"], "shares.0: Input should be less than or equal to 1 (given: 1.5)"),
+        (["shares=[]"], "shares: Tuple should have at least 1 item after validation, not 0"),
+        (["decode=3"], "decode: expected settings, each as name: value (given: 3)"),
+    ],
+)
+def test_a_problem_is_told_once_and_in_words_of_the_user(overrides: list[str], says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(Root, None, overrides)
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(says)
 
 
 @pytest.mark.parametrize(("text", "says"), [("- a", "expected sections"), ("a: [", "is not YAML")])
