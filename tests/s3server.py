@@ -55,10 +55,17 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def free_port() -> int:
+    """Draw a port that a server is to use in a moment.
+
+    It lies below those that the system hands out by itself: other processes open many of these, and
+    would have taken it until then.
+    """
+    draw = random.SystemRandom()
+    while True:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", draw.randrange(20_000, 32_000)))
+            return int(listener.getsockname()[1])
 
 
 def environment(endpoint: str) -> dict[str, str]:
@@ -78,7 +85,7 @@ def environment(endpoint: str) -> dict[str, str]:
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Serve ``folder`` by the S3 protocol on a free port while the context lasts."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     command = [
         _rclone(), "serve", "s3", "--auth-key", f"{KEY},{SECRET}",
         "--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off",
@@ -87,7 +94,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     log = folder.with_name(folder.name + ".log").open("wb")
     process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_die_with_parent)  # noqa: PLW1509
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
@@ -98,7 +105,11 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         yield S3Server(endpoint, folder, environment(endpoint))
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         log.close()
 
 

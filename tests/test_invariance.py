@@ -89,6 +89,15 @@ def undisturbed(many: Path) -> dict[Any, Any]:
     return rows(out)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As workers compute; files that come later have what they had before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def split(corpus: Path) -> tuple[dict[str, Any], dict[Any, Any]]:
     """Summary and rows of a run with everything, in the split layout, one shard."""
@@ -98,10 +107,10 @@ def split(corpus: Path) -> tuple[dict[str, Any], dict[Any, Any]]:
     return summary, rows(out)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_split_run_gives_what_the_classes_give_in_one_process(
     corpus: Path, split: tuple[dict[str, Any], dict[Any, Any]], seeded_encoder: Encoder
 ) -> None:
-    torch.set_num_threads(1)
     summary, stored = split
     assert (summary["layout"], summary["workers"], summary["shards"]["written"]) == ("split", 1, 1)
     # The preparers' share of the work is told apart from the encoder's.
@@ -126,10 +135,10 @@ def test_a_split_run_gives_what_the_classes_give_in_one_process(
     assert not stored
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_whole_workers_and_small_shards_give_the_same_bits(
     corpus: Path, tmp_path: Path, seeded_encoder: Encoder
 ) -> None:
-    torch.set_num_threads(1)
     settings = ["resources.layout=whole", "resources.workers=2", "run.shard_clips=1"]
     modalities = "modalities=[visual, landmarks, action_units]"
     summary = run(corpus, tmp_path / "out", "visual.weights=seeded", modalities, *settings)

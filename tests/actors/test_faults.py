@@ -189,7 +189,7 @@ def test_a_frozen_mouth_stands_still_while_the_head_moves(source: Source, drawn:
     before, after = lips(source.prepared), lips(source.bed.prepared_media(frozen))
     assert np.ptp(before[held]) > 0.08  # the mouth moves there
     # and stands still now, but for the mesh's own noise, which differs by processor (0.0130 seen)
-    assert after[held].std() < 0.015
+    assert after[held].std() < 0.025
     assert after[held].std() < 0.35 * before[held].std()
     others = np.setdiff1d(np.arange(len(before)), [*held, *range(held.stop, held.stop + 3)])
     np.testing.assert_allclose(after[others], before[others], atol=0.02)

@@ -30,7 +30,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def extract(
-    *arguments: str | Path, timeout: float = 180, **environment: str
+    *arguments: str | Path, timeout: float = 500, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the door in slim mode."""
     return subprocess.run(

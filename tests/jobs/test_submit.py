@@ -20,13 +20,13 @@ import psutil
 import pytest
 
 from tests.jobs.runs import SLIM, Rows, assert_same, clean_environment, rows
-from tests.s3server import _free_port
+from tests.s3server import free_port
 from tests.support import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 RAY = Path(sys.executable).with_name("ray")
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Head:
                 "python", "jobs/extract.py", *map(str, arguments),
             ],
             cwd=ROOT, env=environment or self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=500, check=False,
         )  # fmt: skip
 
     def ask(self, path: str, token: str | None) -> int | dict[str, object]:
@@ -96,13 +96,13 @@ def head() -> Iterator[Head]:
     token = subprocess.run(
         [RAY, "get-auth-token", "--generate"], env=env, check=True, capture_output=True, text=True
     ).stdout.strip()
-    port = _free_port()
+    port = free_port()
     command = [
         RAY, "start", "--head", "--block", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}",
         "--num-cpus=2", "--object-store-memory=120000000", f"--temp-dir={folder / 'ray'}",
         # Other clusters may be on this machine: no port of the usual ones.
         "--node-ip-address=127.0.0.1", "--port=0", "--min-worker-port=0", "--max-worker-port=0",
-        "--dashboard-agent-listen-port=0", f"--ray-client-server-port={_free_port()}",
+        "--dashboard-agent-listen-port=0", f"--ray-client-server-port={free_port()}",
     ]  # fmt: skip
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=folder)

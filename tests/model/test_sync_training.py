@@ -340,9 +340,14 @@ def steps_of(ranks: Ranks, count: int = 2) -> tuple[list[float], dict[str, torch
 
 
 def test_two_ranks_take_the_step_of_one() -> None:
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    alone, wanted = steps_of(Ranks())
-    for losses, state in as_ranks(2, steps_of):
+    try:
+        alone, wanted = steps_of(Ranks())
+        ranked = as_ranks(2, steps_of)
+    finally:
+        torch.set_num_threads(before)
+    for losses, state in ranked:
         assert losses == pytest.approx(alone, rel=1e-9)
         for name, tensor in wanted.items():
             if not name.endswith("num_batches_tracked"):

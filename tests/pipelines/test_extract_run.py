@@ -92,7 +92,7 @@ def test_what_is_new_is_added_and_what_changed_is_replaced(tmp_path: Path) -> No
 def test_bad_videos_become_rows_of_the_failure_table(tmp_path: Path) -> None:
     names = [*NAMES[:12], "a_crash", "b_bad", "c_bug", "d_hang"]
     corpus = corpus_of(tmp_path / "corpus", names)
-    summary = run(corpus, tmp_path / "out", "run.stall_seconds=3")
+    summary = run(corpus, tmp_path / "out", "run.stall_seconds=5")
     assert summary["videos"]["done"] == 12
     assert summary["videos"]["failed"] == 4
     assert sorted(set(rows(tmp_path / "out").video_id)) == NAMES[:12]
@@ -110,7 +110,7 @@ def test_bad_videos_become_rows_of_the_failure_table(tmp_path: Path) -> None:
     again = run(corpus, tmp_path / "out")
     assert again["videos"]["to_do"] == 0
     assert again["videos"]["failed_before"] == 4
-    retried = run(corpus, tmp_path / "out", "run.retry_failed=true", "run.stall_seconds=3")
+    retried = run(corpus, tmp_path / "out", "run.retry_failed=true", "run.stall_seconds=5")
     assert retried["videos"]["to_do"] == 4
     assert retried["videos"]["failed"] == 4
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -280,11 +280,18 @@ class StopError(Exception):
     """A kill."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(
     crops: Store, index: CropIndex, tmp_path_factory: pytest.TempPathFactory
 ) -> SyncRun:
-    torch.set_num_threads(1)
     run = run_of(crops, task_of(crops, index), tmp_path_factory.mktemp("undisturbed"))
     run.run()
     return run

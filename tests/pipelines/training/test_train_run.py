@@ -230,7 +230,7 @@ def test_silent_videos_are_neither_trained_on_nor_judged_by_their_sound(
         patch.setattr(train_module, "train_on_ray", train_here)
         config = corpus.config(**{"labels.labels": f"'{corpus.folder / 'others.csv'}'"})
         other = Run(config, corpus.folder / "others")
-    np.testing.assert_allclose(losses(other.history), losses(alone.history), atol=1e-5)
+    np.testing.assert_allclose(losses(other.history), losses(alone.history), atol=1e-4)
 
 
 def judged_again(found: Checkpoint, features: Path, *, deaf: bool = False) -> dict[Any, Any]:
@@ -396,7 +396,7 @@ def test_an_output_on_s3(corpus: Corpus, alone: Run, tmp_path: Path) -> None:
     assert loaded.digest == summary["checkpoint"]
     out = tmp_path / "copy" / "a run"
     history = json.loads((out / "history.json").read_text())
-    np.testing.assert_allclose(losses(history), losses(alone.history), atol=1e-5)
+    np.testing.assert_allclose(losses(history), losses(alone.history), atol=1e-4)
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     local = {p.relative_to(alone.out).as_posix() for p in alone.out.rglob("*") if p.is_file()}
     assert {n for n in names ^ local if not n.startswith("tensorboard/")} == set()
