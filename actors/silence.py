@@ -5,13 +5,11 @@ from typing import Final
 
 import numpy as np
 
-from actors.descriptors import SOUND_DESCRIPTORS
+from actors.descriptors import JOINT_DESCRIPTORS, SOUND_DESCRIPTORS
 from actors.raw_clips import SYNC_NAMES, RawClips
 
-# Descriptors of sound and face together (actors.descriptors.joint_descriptors).
-_JOINT: Final = ("av_lag", "av_correlation", "lip_rate", "rhythm_agreement", "frozen_mouth")
 # Auxiliary values that a clip without sound does not have.
-SOUND_AUX: Final = frozenset({*SYNC_NAMES, *_JOINT, *SOUND_DESCRIPTORS})
+SOUND_AUX: Final = frozenset({*SYNC_NAMES, *JOINT_DESCRIPTORS, *SOUND_DESCRIPTORS})
 
 
 def without_sound(clips: RawClips, aux_names: tuple[str, ...]) -> RawClips:

@@ -334,7 +334,7 @@ def test_arrow_is_read_without_copying_and_slices_keep_their_place(clips: Clips)
 
 
 def test_names_of_the_auxiliary_vector() -> None:
-    assert len(AUX_NAMES) == 51
+    assert len(AUX_NAMES) == 54
     assert columns_for(["audio"], ("sync_score", "snr"))[3:] == ["audio", "sync", "descriptors.snr"]
     with pytest.raises(ValueError, match="no auxiliary value loudnes"):
         columns_for([], ("loudnes",))

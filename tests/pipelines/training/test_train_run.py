@@ -279,7 +279,7 @@ def test_an_evaluator_of_descriptors_alone_learns_and_is_loaded_again(corpus: Co
             "evaluator": "{family: auxiliary, streams: [], aux: true, width: 16, heads: 2}",
             "training.learning_rate": 5e-3,
             "training.head_learning_rate": 5e-3,
-            "training.epochs": 20,
+            "training.epochs": 40,
             "weighting.kind": "gradnorm",  # asks for the last layer that all tasks share
         }
     )
