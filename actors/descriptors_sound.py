@@ -240,16 +240,16 @@ def decay_rate(sound: SoundFrames, use: Bool) -> float | None:
     Returns:
         None with less than half a second of speech.
     """
-    levels = sound.power.astype(np.float64) @ mel_filterbank(24)[_DECAY_BANDS].T
-    levels = 10 * np.log10(levels + FLOOR_POWER)
+    if len(sound.power) < _DECAY_HOPS:
+        return None
     ones = np.ones(_DECAY_HOPS)
     usable = use & (sound.level_db > 20 * np.log10(_DROP_AMPLITUDE))
-    if len(levels) < _DECAY_HOPS:
-        return None
     whole = np.convolve(usable, ones, "valid") > _DECAY_HOPS - 0.5
     chosen = whole & (np.convolve(sound.active, ones, "valid") > _DECAY_SPEECH_HOPS - 0.5)
     if chosen.sum() < _DECAY_LEAST:
         return None
+    levels = sound.power.astype(np.float64) @ mel_filterbank(24)[_DECAY_BANDS].T
+    levels = 10 * np.log10(levels + FLOOR_POWER)
     times = (np.arange(_DECAY_HOPS) - (_DECAY_HOPS - 1) / 2) * HOP_SECONDS
     windows = np.lib.stride_tricks.sliding_window_view(levels, _DECAY_HOPS, axis=0)[chosen]
     return float(np.percentile(-(windows @ times) / (times @ times), _DECAY_PERCENTILE))

@@ -32,7 +32,7 @@ from pipelines.benchmarking.ownership import Given, check_output, claim
 from pipelines.benchmarking.plan import check_claims
 from pipelines.benchmarking.scored import read_scores, score_variants
 from pipelines.benchmarking.variants import Corpus, limited, read_corpus
-from pipelines.lock import RunLock
+from pipelines.lock import RunLock, new_run_id
 from pipelines.messages import ProcessorFactory
 from pipelines.storage import Store, strip_credentials
 from pipelines.uris import scheme_of, strip_text
@@ -130,7 +130,7 @@ def benchmark(
     store, given = Store.at(out), who.given
     check_output(store, given)
     others = [read_benchmark(uri, corpus.digest) for uri in compare]
-    with RunLock(store, _run_id(started), wait=config.wait_lock):
+    with RunLock(store, new_run_id(started), wait=config.wait_lock):
         check_output(store, given)  # another run may have written since
         claim(store, given)
         found = _scores(config, who, corpus, store, address=address, factory=factory)  # 2
@@ -177,15 +177,11 @@ def compared(outputs: Sequence[str], out: str, *, wait: bool = False) -> Told:
         everybody.append(read_benchmark(uri, first))
     store = Store.at(out)
     check_output(store, None)
-    with RunLock(store, _run_id(time.time()), wait=wait):
+    with RunLock(store, new_run_id(time.time()), wait=wait):
         check_output(store, None)
         claim(store, None)
         store.write_bytes(REPORT, benchmark_report(everybody).encode())
     return Told(everybody[0].summary, account(everybody, store.display(REPORT)), 0, 0)
-
-
-def _run_id(started: float) -> str:
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
 
 
 def _scores(

@@ -11,7 +11,6 @@
 """
 
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -39,7 +38,7 @@ from pipelines.degrading.tables import (
 from pipelines.failures import FailureTable
 from pipelines.keeper import CUT_OFF_SECONDS, Keeper
 from pipelines.ledger import Ledger
-from pipelines.lock import LockGuard, RunLock
+from pipelines.lock import LockGuard, RunLock, new_run_id
 from pipelines.messages import PoolReport, RunContext
 from pipelines.pool import WorkerPool
 from pipelines.pool_run import run_pool
@@ -108,7 +107,7 @@ def degrade(
         RunError: The run cannot go on; what was committed stands.
     """
     started = time.time()
-    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
+    run_id = new_run_id(started)
     store = Store.at(out)
     check_output(store, config.corpus.corpus, virtual=virtual)
     corpus, warnings = listed(config.corpus)  # 1

@@ -12,7 +12,6 @@
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ from pipelines.corpus import CorpusConfig
 from pipelines.failures import FailureTable
 from pipelines.keeper import Keeper
 from pipelines.ledger import Ledger
-from pipelines.lock import LockGuard, RunLock
+from pipelines.lock import LockGuard, RunLock, new_run_id
 from pipelines.messages import ProcessorFactory, ProcessorInfo, RunContext
 from pipelines.pool import WorkerPool
 from pipelines.pool_run import RunConfig, run_pool
@@ -74,7 +73,7 @@ def extract(
         StorageError, CorpusError, LockHeld: With messages for the user.
     """
     started = time.time()
-    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
+    run_id = new_run_id(started)
     store = Store.at(out)
     run = config.run
     corpus, warnings = listed(config.corpus)  # 1

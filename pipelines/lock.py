@@ -49,6 +49,11 @@ class LockLost(StorageError):  # noqa: N818 - it says what happened
     """This run does not own the output any more and must not publish."""
 
 
+def new_run_id(started: float) -> str:
+    """Name a run by when it started (seconds since the epoch), in UTC, and six random digits."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
+
+
 def _boot_id() -> str:
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else ""

@@ -14,7 +14,6 @@
 """
 
 import functools
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from pipelines.extract import ExtractConfig, extract
 from pipelines.failures import FailureTable
 from pipelines.keeper import Keeper
 from pipelines.ledger import Ledger
-from pipelines.lock import LockGuard, RunLock
+from pipelines.lock import LockGuard, RunLock, new_run_id
 from pipelines.messages import PoolReport, ProcessorFactory, RunContext
 from pipelines.pool import WorkerPool
 from pipelines.pool_run import RunConfig, run_pool
@@ -96,7 +95,7 @@ def score(
         ScoreInputError, CheckpointError, CorpusError, StorageError, LockHeld: For the user.
     """
     started = time.time()
-    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
+    run_id = new_run_id(started)
     store, key = Store.at(out), score_key(peek)
     check_output(store)
     stored = None if config.features is None else StoredFeatures.at(config.features, peek)

@@ -11,7 +11,6 @@
 9. Keep     checkpoint, card, report         1 : 1      pipelines/training/results.py
 """
 
-import os
 import time
 from typing import Any
 
@@ -21,7 +20,7 @@ import psutil
 from actors.row import COLUMNS
 from pipelines.checkpoint import Checkpoint
 from pipelines.cluster import LOCAL_OBJECT_STORE, connected
-from pipelines.lock import RunLock
+from pipelines.lock import RunLock, new_run_id
 from pipelines.resources import Cluster, plan_training
 from pipelines.storage import Store
 from pipelines.training import state
@@ -119,7 +118,7 @@ def train_on(
     if sentence:
         line.say(sentence)
     store = Store.at(out)
-    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
+    run_id = new_run_id(started)
     with RunLock(store, run_id, wait=config.run.wait_lock):
         record = TrainRecord(store, config, data, start)
         done = record.finished()

@@ -11,7 +11,6 @@
 """
 
 import json
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from pipelines.config import differences, digest
 from pipelines.failures import FailureTable
 from pipelines.keeper import Keeper
 from pipelines.ledger import Ledger
-from pipelines.lock import LockGuard, RunLock
+from pipelines.lock import LockGuard, RunLock, new_run_id
 from pipelines.messages import RunContext
 from pipelines.pool import WorkerPool
 from pipelines.pool_run import run_pool
@@ -75,7 +74,7 @@ def train_sync(
         StorageError, LockHeld, ResourceError: With messages for the user.
     """
     started = time.time()
-    run_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}-{os.urandom(3).hex()}"
+    run_id = new_run_id(started)
     store, line = Store.at(out), LiveLine()
     start, start_digest = first_weights(config)
     record = _Record(store, config, start_digest)
